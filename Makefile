@@ -1,0 +1,59 @@
+# Each verb does one thing; all of them set up `.venv` first when it is missing or out of date.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := $(BIN)/python -m fer_lightning
+DEMO_RUN := experiments/teachers/RN18_resnet18_seed1337_demo_img64
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint types check bench format clean
+
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready  ## make .venv with everything installed
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=<path>"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+datasets/generated/manifest.csv: | $(VENV)/.ready
+	$(RUN) task=build_manifest
+
+demo: setup datasets/generated/manifest.csv  ## the main job end to end on the generated set, in minutes
+	@if [ -f $(DEMO_RUN)/onnx.json ]; then echo "already trained: $(DEMO_RUN) (remove it to train again)"; \
+	else $(RUN) +experiment=demo run.on_existing=resume; fi
+	$(RUN) task=evaluate evaluate.checkpoint=$(DEMO_RUN)/best.onnx evaluate.split=test
+	@echo
+	@echo "Where to look next"
+	@echo "  the run and its proof   $(DEMO_RUN)/  (alignmentreport.json, reliabilitymetrics.json, calibration.json)"
+	@echo "  curves                  $(BIN)/tensorboard --logdir experiments"
+	@echo "  the file to deploy      $(DEMO_RUN)/best.onnx"
+	@echo "  your own data           README.md, 'Train on your own images'"
+
+test: setup  ## the tests
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+test-slow: setup  ## the tests that take minutes
+	$(BIN)/python -m pytest -q -m "slow"
+
+lint: setup  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy strict
+	$(BIN)/mypy
+
+check: lint types test  ## everything CI checks
+
+bench: setup  ## speed as ratios of two ways in one run
+	$(BIN)/python -m benchmarks.training_overhead
+
+format: setup  ## apply the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove what setup and the tests made; runs and data sets stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info

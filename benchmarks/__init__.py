@@ -1,0 +1,1 @@
+"""Speed as ratios of two ways in one run."""

@@ -1,0 +1,61 @@
+"""The entry point: composes a run with Hydra and hands it to its verb."""
+
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from fer_lightning.config import conf_dir, register_schemas, to_run
+from fer_lightning.errors import FerError
+
+log = logging.getLogger(__name__)
+
+_INTERRUPTED = 130
+_REFUSED = 2
+
+
+class _Progress:
+    """Whether Hydra got as far as handing over a composed config."""
+
+    composed = False
+
+
+@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+def _compose(config: DictConfig) -> None:
+    _Progress.composed = True
+    try:
+        run = to_run(config)
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            run.run.root = str(Path(HydraConfig.get().sweep.dir))
+            run.run.tag = "_".join(filter(None, [run.run.tag, f"job{HydraConfig.get().job.num}"]))
+        verb = importlib.import_module(f"fer_lightning.pipeline.{run.task}")
+        getattr(verb, run.task)(run)
+    except FerError as error:
+        log.error("%s", error)  # noqa: TRY400  the message is for people, without a traceback
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        log.warning("interrupted; what was finished is on disk")
+        sys.exit(_INTERRUPTED)
+
+
+def main() -> None:
+    """Run one command line. Exit codes: 0 done, 2 refused, 4 locked, 5 training failed, 130 interrupted, 1 a bug."""
+    # Waiting threads give up their processor instead of spinning: on a shared machine spinning costs 5 to 10 times.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    register_schemas()
+    try:
+        _compose()
+    except SystemExit as stop:
+        if stop.code == 1 and not _Progress.composed:  # Hydra's code for a config it could not compose
+            sys.exit(_REFUSED)
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""From Hydra to typed runs: registers the schemas, turns a composed config into its dataclass."""
+
+from pathlib import Path
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import fer_lightning
+from fer_lightning.errors import FerError
+from fer_lightning.pipeline.config import BuildManifestRun, EvaluateRun, ExportOnnxRun, TrainTeacherRun
+
+Run = TrainTeacherRun | EvaluateRun | ExportOnnxRun | BuildManifestRun
+
+RUN_TYPES: dict[str, type[Run]] = {
+    "train_teacher": TrainTeacherRun,
+    "evaluate": EvaluateRun,
+    "export_onnx": ExportOnnxRun,
+    "build_manifest": BuildManifestRun,
+}
+
+
+def conf_dir() -> Path:
+    """Return the folder of YAML files: `conf/` inside an installed wheel, or beside the package in a checkout."""
+    package = Path(fer_lightning.__file__).parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def register_schemas() -> None:
+    """Register every verb's run dataclass as `schema/<verb>`, so that YAML and overrides are checked against it."""
+    store = ConfigStore.instance()
+    for verb, run_type in RUN_TYPES.items():
+        store.store(group="schema", name=verb, node=run_type, package="_global_")
+
+
+def to_run(config: DictConfig) -> Run:
+    """Turn a composed config into its typed run.
+
+    Args:
+        config: composed by Hydra from `conf/`.
+
+    Returns:
+        The run dataclass of `config.task`; every `__post_init__` check has passed.
+
+    Raises:
+        FerError: a value is missing or refused.
+    """
+    try:
+        run = OmegaConf.to_object(config)
+    except MissingMandatoryValue as error:
+        raise FerError(f"a required option is not set: {error}") from error
+    except OmegaConfBaseException as error:
+        raise FerError(str(error).splitlines()[0]) from error
+    except ValueError as error:
+        raise FerError(str(error)) from error
+    if not isinstance(run, Run):
+        raise FerError(f"task must be one of {', '.join(RUN_TYPES)}")
+    return run

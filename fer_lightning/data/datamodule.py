@@ -1,0 +1,129 @@
+"""The one DataModule: batches of a manifest's splits for every Lightning module."""
+
+import os
+from typing import Any
+
+import cv2
+import lightning
+from torch.utils.data import DataLoader
+
+from fer_lightning.data.augment import jitter_colours, to_float
+from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.config import AugmentationConfig
+from fer_lightning.data.dataset import Batch, EvalRows, TrainRows
+from fer_lightning.data.sampling import TrainBatches
+from fer_lightning.data.selection import Selection
+from fer_lightning.errors import FerError
+
+_MOST_WORKERS = 8
+
+
+def worker_count(wanted: int | None) -> int:
+    """Return the number of loader processes: as wanted, or one less than the processors, at most 8."""
+    if wanted is not None:
+        return wanted
+    return min(_MOST_WORKERS, max((os.cpu_count() or 1) - 1, 0))
+
+
+def _one_thread(_: int) -> None:
+    cv2.setNumThreads(1)
+
+
+def eval_loader(
+    selection: Selection, split: str, spec: CanonicalSpec, *, batch_size: int, num_workers: int
+) -> "DataLoader[Batch]":
+    """Return a loader over a split in manifest order, every row once.
+
+    Raises:
+        FerError: the split has no rows.
+    """
+    rows = selection.rows[split]
+    if not len(rows):
+        raise FerError(
+            f"split {split!r} of {selection.manifest.path} has no rows after source_filter={selection.filter_report.name}"
+        )
+    batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
+    return DataLoader(
+        EvalRows(selection.manifest, rows, spec),
+        sampler=batches,
+        batch_size=None,
+        num_workers=num_workers,
+        worker_init_fn=_one_thread,
+        persistent_workers=num_workers > 0,
+    )
+
+
+class FerDataModule(lightning.LightningDataModule):
+    """Train, val and test batches of a selection; colour jitter and the step to floats run on the device."""
+
+    def __init__(
+        self,
+        selection: Selection,
+        spec: CanonicalSpec,
+        augmentation: AugmentationConfig,
+        *,
+        batch_size: int,
+        min_per_class: int,
+        seed: int,
+        num_workers: int,
+    ) -> None:
+        super().__init__()
+        self._selection = selection
+        self._spec = spec
+        self._augmentation = augmentation
+        self._batch_size = batch_size
+        self._min_per_class = min_per_class
+        self._seed = seed
+        self._num_workers = num_workers
+
+    def train_batches(self) -> TrainBatches:
+        """Return this rank's batch sampler."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rows = self._selection.rows["train"]
+        if not len(rows):
+            raise FerError(f"{self._selection.manifest.path} has no train rows")
+        return TrainBatches(
+            self._selection.manifest.labels[rows],
+            batch_size=self._batch_size,
+            seed=self._seed,
+            min_per_class=self._min_per_class,
+            rank=rank,
+            world_size=world_size,
+        )
+
+    def train_dataloader(self) -> "DataLoader[Batch]":
+        """Return the training loader; each batch is drawn whole by one loader process."""
+        selection = self._selection
+        rows = TrainRows(selection.manifest, selection.rows["train"], self._spec, self._augmentation, seed=self._seed)
+        return DataLoader(
+            rows,
+            sampler=self.train_batches(),
+            batch_size=None,
+            num_workers=self._num_workers,
+            pin_memory=self._on_gpu(),
+            worker_init_fn=_one_thread,
+            persistent_workers=self._num_workers > 0,
+        )
+
+    def val_dataloader(self) -> "DataLoader[Batch]":
+        """Return the val loader."""
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> "DataLoader[Batch]":
+        """Return the test loader."""
+        return self._eval_loader("test")
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
+        """Turn uint8 pictures into floats in [0, 1] and apply the colour jitter, on the device."""
+        pictures = to_float(batch.pictures)
+        if batch.jitters.shape[1]:
+            pictures = jitter_colours(pictures, batch.jitters)
+        return Batch(pictures, batch.labels, batch.rows, batch.jitters)
+
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _eval_loader(self, split: str) -> "DataLoader[Batch]":
+        return eval_loader(
+            self._selection, split, self._spec, batch_size=self._batch_size, num_workers=self._num_workers
+        )

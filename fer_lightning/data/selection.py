@@ -1,0 +1,90 @@
+"""The rows a run uses: read, checked, filtered and split, before anything slow is imported."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.boxes import boxes_outside_images
+from fer_lightning.data.config import DataConfig, SourceFilterConfig
+from fer_lightning.data.faults import settle_faults
+from fer_lightning.data.manifest import SPLITS, Manifest, missing_files, read_manifest
+from fer_lightning.data.source_filter import SourceFilterReport, filter_sources
+from fer_lightning.data.splits import carve_split, group_rows, hash_folds
+from fer_lightning.errors import FerError
+
+_NO_DATA = """no data: data.manifest is not set.
+  Your own images:    python -m fer_lightning task=build_manifest build=folder build.tree=<folder with one folder per class>
+                      then add data.manifest=<tree>/manifest.csv source_filter=all
+  A generated set:    python -m fer_lightning task=build_manifest
+                      then add data=generated"""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows per split, and how they came about."""
+
+    manifest: Manifest
+    rows: dict[str, NDArray[np.int64]]
+    """split -> row numbers in manifest order."""
+    filter_report: SourceFilterReport
+    carved_val_rows: int
+    """Rows moved from train to val because the manifest had no val rows; 0 where it had."""
+    rows_left_out: int
+    """Faulty rows left out by an explicit allowance."""
+    group_columns: tuple[str, ...]
+
+    def fingerprint(self, split: str) -> str:
+        """Return the row-set fingerprint of a split."""
+        return self.manifest.fingerprint(self.rows[split])
+
+    def folds(self, split: str, num_folds: int) -> NDArray[np.int64]:
+        """Return cross-fit folds of a split: (n,) numbers; linked rows share a fold."""
+        rows = self.rows[split]
+        groups = group_rows(self.manifest, rows, self.group_columns)
+        smallest: dict[int, str] = {}
+        for group, row in zip(groups.tolist(), rows.tolist(), strict=True):
+            smallest[group] = min(smallest.get(group, "~"), self.manifest.row_ids[row])
+        return hash_folds([smallest[group] for group in groups.tolist()], num_folds)
+
+
+def select_rows(
+    data: DataConfig, source_filter: SourceFilterConfig, *, seed: int, splits: tuple[str, ...] = SPLITS
+) -> Selection:
+    """Read a manifest, check it, filter its sources, and carve a val split where it has none.
+
+    Args:
+        data: manifest, root and allowances.
+        source_filter: sources that take part.
+        seed: seed of a carved val split.
+        splits: splits whose image files are checked.
+
+    Raises:
+        FerError: no manifest, faulty rows, or a filter that matches nothing.
+    """
+    if data.manifest is None:
+        raise FerError(_NO_DATA)
+    path = Path(data.manifest)
+    if not path.is_file() and path == Path("datasets/generated/manifest.csv"):
+        raise FerError(f"the generated set is not drawn yet ({path}): python -m fer_lightning task=build_manifest")
+    root = None if data.root is None else Path(data.root)
+    manifest = read_manifest(path, root=root, max_bad_rows=data.max_bad_rows)
+    rows, report = filter_sources(manifest, source_filter)
+    checked = rows[np.isin(manifest.splits[rows], splits)]
+    faults = missing_files(manifest, checked)
+    absent = {fault.line for fault in faults}
+    present = checked[~np.isin(manifest.lines[checked], np.fromiter(absent, dtype=np.int64, count=len(absent)))]
+    faults += boxes_outside_images(manifest, present)
+    allowance = data.max_bad_rows - manifest.rows_left_out
+    bad_lines = settle_faults(faults, manifest=path, max_bad_rows=allowance)
+    rows = rows[~np.isin(manifest.lines[rows], np.fromiter(bad_lines, dtype=np.int64, count=len(bad_lines)))]
+    by_split = {split: rows[manifest.splits[rows] == split] for split in SPLITS}
+    carved_rows = 0
+    if not len(by_split["val"]) and len(by_split["train"]):
+        train = by_split["train"]
+        carved = carve_split(manifest, train, fraction=data.val_fraction, group_columns=data.group_columns, seed=seed)
+        by_split["train"], by_split["val"] = train[~carved], train[carved]
+        carved_rows = int(carved.sum())
+    left_out = manifest.rows_left_out + len(bad_lines)
+    return Selection(manifest, by_split, report, carved_rows, left_out, tuple(data.group_columns))

@@ -1,0 +1,1 @@
+"""One adapter per data set: its own layout to manifest rows."""

@@ -1,0 +1,109 @@
+"""Isotonic calibration: one monotone curve per class, one against the rest."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fer_lightning.functional._checks import at_least_float32
+from fer_lightning.functional._temperature import checked_calibration_set
+
+_MIN_PROBABILITY = 1e-6  # an isotonic curve starts at exactly 0, and one such row would make the NLL infinite
+
+_Vector = NDArray[np.float64]
+
+
+def _pool_adjacent_violators(values: _Vector, weights: _Vector) -> _Vector:
+    """Weighted least-squares non-decreasing fit of a sequence."""
+    means: list[float] = []
+    masses: list[float] = []
+    lengths: list[int] = []
+    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        mean, mass, length = value, weight, 1
+        while means and means[-1] >= mean:
+            last_mass = masses.pop()
+            mean = (means.pop() * last_mass + mean * mass) / (last_mass + mass)
+            mass += last_mass
+            length += lengths.pop()
+        means.append(mean)
+        masses.append(mass)
+        lengths.append(length)
+    return np.repeat(np.array(means), lengths)
+
+
+def _monotone_curve(probs: _Vector, hits: _Vector) -> tuple[Tensor, Tensor]:
+    """Knots (x, y) of the isotonic regression of hits on probs; equal probs are averaged first."""
+    knots, group, counts = np.unique(probs, return_inverse=True, return_counts=True)
+    weights = counts.astype(np.float64)
+    levels = _pool_adjacent_violators(np.bincount(group, weights=hits) / weights, weights)
+    inner = np.zeros(len(levels), dtype=bool)  # between two knots of the same level: interpolation does not need it
+    inner[1:-1] = (levels[1:-1] == levels[:-2]) & (levels[1:-1] == levels[2:])
+    return torch.from_numpy(knots[~inner]), torch.from_numpy(levels[~inner])
+
+
+@dataclass(frozen=True, eq=False)
+class IsotonicFit:
+    """One piecewise-linear curve per class, from uncalibrated to calibrated probability.
+
+    Attributes:
+        knots: C tensors (K_j,) float64, increasing probabilities.
+        levels: C tensors (K_j,) float64, calibrated values there, non-decreasing.
+        nll: mean NLL in nats of the rows it was fitted on.
+    """
+
+    knots: tuple[Tensor, ...]
+    levels: tuple[Tensor, ...]
+    nll: float
+
+    def apply(self, logits: Tensor) -> Tensor:
+        """Return the logarithm of the interpolated, floored and normalised probabilities.
+
+        Args:
+            logits: (N, C) float.
+
+        Returns:
+            (N, C) log_probs on the device of the logits, float64 for float64 logits, otherwise float32.
+
+        Raises:
+            ValueError: another number of classes, or not (N, C).
+        """
+        if logits.ndim != 2 or logits.shape[1] != len(self.knots):
+            raise ValueError(f"calibrator was fitted on {len(self.knots)} classes, got logits {tuple(logits.shape)}")
+        wanted = at_least_float32(logits, name="logits")
+        return _curve_log_probs(wanted.detach(), self.knots, self.levels).to(wanted)
+
+
+def _curve_log_probs(logits: Tensor, knots: tuple[Tensor, ...], levels: tuple[Tensor, ...]) -> Tensor:
+    """Evaluate the curves, constant outside their knots, floor at 1e-6 and normalise; float64 on the CPU."""
+    probs = logits.to("cpu", torch.float64).softmax(dim=1).numpy()
+    columns = [np.interp(probs[:, j], x.numpy(), y.numpy()) for j, (x, y) in enumerate(zip(knots, levels, strict=True))]
+    raw = torch.from_numpy(np.stack(columns, axis=1)).clamp(min=_MIN_PROBABILITY)
+    return raw.log() - raw.sum(dim=1, keepdim=True).log()
+
+
+def fit_isotonic(logits: Tensor, labels: Tensor) -> IsotonicFit:
+    """Fit, for each class, the isotonic regression of [y = j] on softmax(logits)_j, and normalise over classes.
+
+    Rows of equal probability are pooled first; between knots the curve is linear, outside them
+    constant. Each value is floored at 1e-6 before the division by their sum, so log_probs stay finite and a row that
+    every curve sends to 0 becomes uniform. The predicted class can change.
+
+    Reference: Zadrozny & Elkan, Transforming classifier scores into accurate multiclass probability estimates,
+    https://doi.org/10.1145/775047.775151, sections 3 and 5.
+
+    Args:
+        logits: (N, C) float, finite.
+        labels: (N,) int64.
+
+    Raises:
+        ValueError: empty, wrong shape or type, label out of range, NaN or infinite logits.
+    """
+    logits, labels = checked_calibration_set(logits, labels)
+    probs = logits.softmax(dim=1).numpy()
+    curves = [_monotone_curve(probs[:, j], (labels == j).double().numpy()) for j in range(logits.shape[1])]
+    knots, levels = tuple(x for x, _ in curves), tuple(y for _, y in curves)
+    log_probs = _curve_log_probs(logits, knots, levels)
+    nll = float(-log_probs.gather(1, labels.unsqueeze(1)).mean())
+    return IsotonicFit(knots=knots, levels=levels, nll=nll)

@@ -1,0 +1,1 @@
+"""Networks: pictures in, logits out."""

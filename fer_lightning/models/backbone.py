@@ -1,0 +1,140 @@
+"""Builds a timm backbone and fills it with weights; the only importer of timm."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+from timm.models import load_state_dict
+from torch import Tensor, nn
+
+from fer_lightning.errors import FerError
+
+log = logging.getLogger(__name__)
+
+_PREFIXES = ("classifier.backbone.", "backbone.", "module.", "model.")
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """Where a backbone's starting weights came from and how much of it they fill."""
+
+    source: str
+    """`random`, `hub:<tag>` or `file:<path>`."""
+    loaded_share: float
+    """Share of the parameters, counted in numbers."""
+    num_parameters: int
+
+
+def create_backbone(name: str, *, image_size: int) -> tuple[nn.Module, int]:
+    """Build a backbone without its classifier, with random weights.
+
+    Args:
+        name: timm model name, with or without a weights tag.
+        image_size: side of its input in pixels; models with a fixed input are built for it.
+
+    Returns:
+        The module, pictures (N, 3, S, S) -> features (N, F), and F.
+
+    Raises:
+        FerError: unknown name, or an image size the model cannot take.
+    """
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name.split('.', maxsplit=1)[0][:6]}*")[:8]
+        raise FerError(f"timm has no model {name!r}; similar names: {', '.join(close) or 'none'}")
+    try:
+        backbone = timm.create_model(name, pretrained=False, num_classes=0, **_size_option(name, image_size))
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+        raise FerError(f"timm model {name} cannot be built for stage.image_size={image_size}: {error}") from error
+    return backbone, int(str(backbone.head_hidden_size))
+
+
+def load_hub_weights(backbone: nn.Module, name: str, *, image_size: int, min_share: float) -> LoadedWeights:
+    """Fill a backbone with timm's pretrained weights.
+
+    Args:
+        backbone: from `create_backbone(name, ...)`.
+        name: timm model name.
+        image_size: side of its input; position embeddings are resized to it.
+        min_share: smallest share of parameters that must be filled.
+
+    Raises:
+        FerError: the model has no pretrained weights, or they cannot be fetched. Random weights are never kept.
+    """
+    ways_out = "backbone.pretrained=false to start from random weights, or also backbone.checkpoint=<file> to start from a file"
+    try:
+        filled = timm.create_model(name, pretrained=True, num_classes=0, **_size_option(name, image_size))
+    except (OSError, RuntimeError, ValueError, ImportError) as error:  # the hub's own errors are OSErrors
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FerError(f"cannot fetch pretrained weights of {name}: {first}\nTry {ways_out}.") from error
+    tag = timm.get_pretrained_cfg(name)
+    source = f"hub:{name.split('.', maxsplit=1)[0]}.{tag.tag if tag is not None else ''}"
+    return _fill(backbone, filled.state_dict(), source=source, min_share=min_share)
+
+
+def _size_option(name: str, image_size: int) -> dict[str, Any]:
+    """Models with a fixed input (ViTs) are built for the image size; the others take any."""
+    config = timm.get_pretrained_cfg(name)
+    return {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+
+
+def load_file_weights(backbone: nn.Module, path: Path, *, min_share: float) -> LoadedWeights:
+    """Fill a backbone from a local file: a timm or torchvision-style state dict, safetensors, or a run's checkpoint.
+
+    Args:
+        backbone: the module to fill.
+        path: `.pt .pth .bin .safetensors .ckpt`.
+        min_share: smallest share of parameters that must be filled.
+
+    Raises:
+        FerError: no such file, not a weights file, shapes that differ, or too small a share.
+    """
+    if not path.is_file():
+        raise FerError(f"backbone.checkpoint: no file {path}")
+    try:
+        state = dict(load_state_dict(str(path), use_ema=False, weights_only=True))
+    except (RuntimeError, ValueError, LookupError, EOFError, TypeError, UnpicklingError, SafetensorError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FerError(f"backbone.checkpoint: {path} is not a weights file: {first}") from error
+    return _fill(backbone, state, source=f"file:{path.as_posix()}", min_share=min_share)
+
+
+def _fill(backbone: nn.Module, state: dict[str, Any], *, source: str, min_share: float) -> LoadedWeights:
+    wanted = dict(backbone.named_parameters()) | dict(backbone.named_buffers())
+    given = _matching_names({name: value for name, value in state.items() if isinstance(value, Tensor)}, set(wanted))
+    for name, value in given.items():
+        if value.shape != wanted[name].shape:
+            raise FerError(
+                f"weights {source}: {name} has shape {tuple(value.shape)}, the backbone needs {tuple(wanted[name].shape)}"
+            )
+    sizes = {name: parameter.numel() for name, parameter in backbone.named_parameters()}
+    total = sum(sizes.values())
+    share = sum(size for name, size in sizes.items() if name in given) / total
+    if share < min_share:
+        raise FerError(
+            f"weights {source} fill {share:.1%} of the backbone's {total:,} parameters; at least "
+            f"{min_share:.0%} wanted (backbone.min_loaded_share). Is it another architecture?"
+        )
+    backbone.load_state_dict(given, strict=False)
+    log.info("backbone weights: %s fill %.1f%% of %s parameters", source, 100 * share, f"{total:,}")
+    return LoadedWeights(source=source, loaded_share=share, num_parameters=total)
+
+
+def _matching_names(state: dict[str, Tensor], wanted: set[str]) -> dict[str, Tensor]:
+    """Strip the wrapper prefix under which most names match."""
+    best: dict[str, Tensor] = {}
+    for prefix in ("", *_PREFIXES):
+        stripped = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+        matching = {name: value for name, value in stripped.items() if name in wanted}
+        if len(matching) > len(best):
+            best = matching
+    return best
+
+
+def random_weights(backbone: nn.Module) -> LoadedWeights:
+    """Describe a backbone that keeps its random weights because the user asked for that."""
+    total = sum(parameter.numel() for parameter in backbone.parameters())
+    return LoadedWeights(source="random", loaded_share=0.0, num_parameters=total)

@@ -1,0 +1,37 @@
+"""Options of the network."""
+
+from dataclasses import dataclass
+
+
+@dataclass(kw_only=True)
+class BackboneConfig:
+    """A timm backbone and the neck on top of it."""
+
+    name: str = "resnet18"
+    """Any timm model name."""
+    short: str = "RN18"
+    """Short name at the front of the run name."""
+    pretrained: bool = True
+    """Start from timm's weights (fetched from the hub). A failed fetch is an error, never random weights."""
+    checkpoint: str | None = None
+    """Start from a local weights file (.pt .pth .safetensors, or a run's best.pt) instead of the hub."""
+    min_loaded_share: float = 0.95
+    """Smallest share of the backbone's parameters (by count of numbers) that the weights must fill."""
+    embedding_dim: int = 512
+    """Width of the neck: features -> Linear -> BatchNorm -> SiLU -> Dropout."""
+    dropout: float = 0.2
+    """Dropout of the neck."""
+
+    def __post_init__(self) -> None:
+        """Refuse two sources of weights at once."""
+        if self.checkpoint is not None and self.pretrained:
+            raise ValueError(
+                "backbone.checkpoint and backbone.pretrained=true both name starting weights; "
+                "add backbone.pretrained=false to start from the file"
+            )
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"backbone.dropout must lie in [0, 1), got {self.dropout}")
+        if not 0 < self.min_loaded_share <= 1:
+            raise ValueError(f"backbone.min_loaded_share must lie in (0, 1], got {self.min_loaded_share}")
+        if self.embedding_dim < 1:
+            raise ValueError(f"backbone.embedding_dim must be at least 1, got {self.embedding_dim}")

@@ -1,0 +1,1 @@
+"""The verbs, each read top to bottom."""

@@ -1,0 +1,133 @@
+"""One typed run per verb: the groups that verb takes."""
+
+from dataclasses import dataclass, field
+
+from fer_lightning.data.config import AugmentationConfig, BuildConfig, DataConfig, SourceFilterConfig
+from fer_lightning.models.config import BackboneConfig
+from fer_lightning.runs.config import RunConfig
+from fer_lightning.training.config import (
+    CalibrationConfig,
+    ImbalanceConfig,
+    LossConfig,
+    OptimizerConfig,
+    StageConfig,
+    TrainerConfig,
+)
+
+
+@dataclass(kw_only=True)
+class TrainTeacherRun:
+    """Train one ArcFace teacher and leave a run directory that proves what it did."""
+
+    task: str = "train_teacher"
+    """The verb."""
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    source_filter: SourceFilterConfig = field(default_factory=SourceFilterConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    stage: StageConfig = field(default_factory=StageConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    imbalance: ImbalanceConfig = field(default_factory=ImbalanceConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        """Check what spans groups."""
+        if self.stage.init_from is not None and (self.backbone.pretrained or self.backbone.checkpoint):
+            raise ValueError(
+                "stage.init_from brings the whole network; backbone.pretrained and backbone.checkpoint "
+                "would be overwritten. Add backbone.pretrained=false"
+            )
+        if self.imbalance.min_per_class * 7 > self.stage.batch_size:
+            raise ValueError(
+                f"imbalance.min_per_class={self.imbalance.min_per_class} asks for {self.imbalance.min_per_class * 7} "
+                f"rows of 7 classes in batches of stage.batch_size={self.stage.batch_size}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The run's folder name, e.g. `RN18_resnet18_seed1337_stageA_img224`."""
+        parts = [
+            self.backbone.short,
+            self.backbone.name.replace("/", "-").replace(":", "-"),
+            f"seed{self.run.seed}",
+            self.stage.name,
+            f"img{self.stage.image_size}",
+        ]
+        return "_".join(parts if self.run.tag is None else [*parts, self.run.tag])
+
+
+@dataclass(kw_only=True)
+class EvaluationTarget:
+    """What is evaluated, and on which rows."""
+
+    checkpoint: str | None = None
+    """A checkpoint (best.pt, checkpoint_last.pt), an ONNX file written by this project, or a run directory (its best.pt)."""
+    split: str = "val"
+    """Split of the manifest: train, val or test."""
+    batch_size: int = 128
+    """Rows at a time; never changes results."""
+    output_dir: str | None = None
+    """Where the evaluation's files go; unset: `<run.root>/evaluations/<name>`."""
+
+
+@dataclass(kw_only=True)
+class EvaluateRun:
+    """Evaluate any checkpoint or ONNX file on any manifest and split.
+
+    Without `data.manifest` the manifest, root and source filter recorded by the checkpoint's run are taken.
+    """
+
+    task: str = "evaluate"
+    """The verb."""
+    run: RunConfig = field(default_factory=RunConfig)
+    evaluate: EvaluationTarget = field(default_factory=EvaluationTarget)
+    data: DataConfig = field(default_factory=DataConfig)
+    source_filter: SourceFilterConfig = field(default_factory=SourceFilterConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    def __post_init__(self) -> None:
+        """Check the split's name."""
+        if self.evaluate.split not in {"train", "val", "test"}:
+            raise ValueError(f"evaluate.split must be train, val or test, got {self.evaluate.split!r}")
+        if self.evaluate.batch_size < 1:
+            raise ValueError(f"evaluate.batch_size must be at least 1, got {self.evaluate.batch_size}")
+
+
+@dataclass(kw_only=True)
+class ExportTarget:
+    """What is exported."""
+
+    run_dir: str | None = None
+    """A finished or unfinished run directory."""
+    which: list[str] = field(default_factory=lambda: ["best", "last"])
+    """Checkpoints to export: best, last."""
+
+
+@dataclass(kw_only=True)
+class ExportOnnxRun:
+    """Export a run's checkpoints to ONNX, each checked against PyTorch."""
+
+    task: str = "export_onnx"
+    """The verb."""
+    run: RunConfig = field(default_factory=RunConfig)
+    export: ExportTarget = field(default_factory=ExportTarget)
+
+    def __post_init__(self) -> None:
+        """Check the checkpoint names."""
+        unknown = sorted(set(self.export.which) - {"best", "last"})
+        if unknown or not self.export.which:
+            raise ValueError(f"export.which takes best and last, got {self.export.which}")
+
+
+@dataclass(kw_only=True)
+class BuildManifestRun:
+    """Build a manifest: draw the generated FER set, or read a folder-per-class tree."""
+
+    task: str = "build_manifest"
+    """The verb."""
+    run: RunConfig = field(default_factory=RunConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)

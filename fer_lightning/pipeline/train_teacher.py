@@ -1,0 +1,45 @@
+"""Trains one ArcFace teacher: rows -> run directory -> training -> best and last judged and exported."""
+
+import logging
+from pathlib import Path
+
+from fer_lightning.data.selection import select_rows
+from fer_lightning.errors import FerError
+from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.reports.tables import figures_table
+from fer_lightning.runs.checkpoint_file import check_checkpoint_file
+from fer_lightning.runs.run_dir import open_run_directory
+
+log = logging.getLogger(__name__)
+
+
+def train_teacher(run: TrainTeacherRun) -> None:
+    """Train a teacher and leave a run directory that proves what it did.
+
+    Raises:
+        FerError: anything wrong with rows, weights or directory; found before torch is imported where possible.
+    """
+    selection = select_rows(run.data, run.source_filter, seed=run.run.seed, splits=("train", "val"))
+    for split in ("train", "val"):
+        if not len(selection.rows[split]):
+            raise FerError(
+                f"{selection.manifest.path} has no {split} rows after source_filter={run.source_filter.name}"
+            )
+    _check_starting_file(run)
+    path = Path(run.run.root) / "teachers" / run.name
+    with open_run_directory(path, run, on_existing=run.run.on_existing, unlock_stale=run.run.unlock_stale) as directory:
+        log.info("%s: %d train and %d val rows", path, len(selection.rows["train"]), len(selection.rows["val"]))
+        from fer_lightning.pipeline.teacher_fit import fit_teacher  # torch, timm and lightning: seconds
+
+        metrics = fit_teacher(run, selection, directory)
+        log.info("%s", figures_table([metrics.best, metrics.last]))
+        log.info("everything is in %s; curves: tensorboard --logdir %s", path, run.run.root)
+
+
+def _check_starting_file(run: TrainTeacherRun) -> None:
+    """Refuse a starting file that cannot be one, before anything slow."""
+    if run.stage.init_from is not None:
+        source = Path(run.stage.init_from)
+        check_checkpoint_file(source / "best.pt" if source.is_dir() else source, option="stage.init_from")
+    if run.backbone.checkpoint is not None and not Path(run.backbone.checkpoint).is_file():
+        raise FerError(f"backbone.checkpoint: no file {run.backbone.checkpoint}")

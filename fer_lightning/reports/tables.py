@@ -1,0 +1,37 @@
+"""Plain-text tables for the console."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fer_lightning.runs.artifacts import EvaluatedCheckpoint, Metrics
+
+_COLUMNS = ("accuracy", "macro_f1", "minority_f1", "nll", "ece", "brier")
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as aligned columns: the first to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first = cells[0].ljust(widths[0])
+        return "  ".join([first, *(cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))])
+
+    return "\n".join([line(header), "  ".join("-" * width for width in widths), *(line(row) for row in rows)])
+
+
+def figures_table(results: "Sequence[EvaluatedCheckpoint]") -> str:
+    """Return the figures of some checkpoints, raw and calibrated, with the temperature."""
+    rows = []
+    for result in results:
+        temperature = "" if result.temperature is None else f"{result.temperature.calibration_temperature:.3f}"
+        flag = " (bound)" if result.temperature is not None and result.temperature.at_bound else ""
+        rows.append([f"{result.checkpoint} raw", result.split, str(result.n), "", *_cells(result.raw)])
+        if result.scaled is not None:
+            label = f"{result.checkpoint} scaled"
+            rows.append([label, result.split, str(result.n), temperature + flag, *_cells(result.scaled)])
+    return text_table(["checkpoint", "split", "rows", "T", *_COLUMNS], rows)
+
+
+def _cells(metrics: "Metrics") -> list[str]:
+    return [f"{getattr(metrics, name):.4f}" for name in _COLUMNS]

@@ -1,0 +1,102 @@
+"""Checkpoints of this project: what they record, and how a classifier is built from one."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.errors import FerError
+from fer_lightning.files import sha256_of
+from fer_lightning.labels import EMOTIONS, check_class_order
+from fer_lightning.models.classifier import Classifier, ClassifierSpec
+from fer_lightning.runs.artifacts import Calibration, TemperatureRecord, read_artifact
+from fer_lightning.runs.checkpoint_file import CHECKPOINT_KEY, check_checkpoint_file
+
+log = logging.getLogger(__name__)
+
+_SCHEMA_VERSION = 1
+_PREFIX = "classifier."
+
+
+def checkpoint_record(spec: ClassifierSpec, canonical: CanonicalSpec, *, manifest_sha256: str) -> dict[str, Any]:
+    """Return the plain record that every checkpoint carries beside its weights."""
+    return {
+        "schema_version": _SCHEMA_VERSION,
+        "emotions": list(EMOTIONS),
+        "classifier": spec.to_dict(),
+        "canonical": dict(vars(canonical)),
+        "canonical_digest": canonical.digest(),
+        "manifest_sha256": manifest_sha256,
+    }
+
+
+@dataclass(frozen=True)
+class ClassifierCheckpoint:
+    """A checkpoint read from disk and checked."""
+
+    path: Path
+    sha256: str
+    epoch: int
+    """0-based epoch after which it was saved."""
+    spec: ClassifierSpec
+    canonical: CanonicalSpec
+    manifest_sha256: str
+    weights: dict[str, Tensor]
+
+    def build(self) -> Classifier:
+        """Return the classifier with these weights, in evaluation mode."""
+        classifier = Classifier(self.spec)
+        classifier.load_state_dict(self.weights)
+        return classifier.eval()
+
+
+def read_checkpoint(path: Path, *, option: str) -> ClassifierCheckpoint:
+    """Read `best.pt` or `checkpoint_last.pt`.
+
+    Args:
+        path: the file.
+        option: the option that named it, for messages.
+
+    Raises:
+        FerError: not a checkpoint of this project, another class order, or pictures prepared in another way than this
+            version prepares them.
+    """
+    check_checkpoint_file(path, option=option)
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    record = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
+    if not isinstance(record, dict) or record.get("schema_version") != _SCHEMA_VERSION:
+        raise FerError(f"{option}: {path} has no record of schema version {_SCHEMA_VERSION}")
+    try:
+        check_class_order(record["emotions"], where=str(path))
+    except ValueError as error:
+        raise FerError(str(error)) from error
+    canonical = CanonicalSpec(**record["canonical"])
+    if canonical.digest() != record["canonical_digest"]:
+        raise FerError(
+            f"{option}: {path} was trained on pictures that this version prepares differently (canonical digest)"
+        )
+    return ClassifierCheckpoint(
+        path=path,
+        sha256=sha256_of(path),
+        epoch=int(content["epoch"]),
+        spec=ClassifierSpec(**record["classifier"]),
+        canonical=canonical,
+        manifest_sha256=record["manifest_sha256"],
+        weights={n.removeprefix(_PREFIX): v for n, v in content["state_dict"].items() if n.startswith(_PREFIX)},
+    )
+
+
+def recorded_temperature(run_dir: Path, checkpoint_sha256: str) -> TemperatureRecord | None:
+    """Return the temperature that a run's `calibration.json` holds for exactly this checkpoint file, or None."""
+    file = run_dir / "calibration.json"
+    if not file.is_file():
+        return None
+    calibration = read_artifact(file, Calibration)
+    for entry in (calibration.best, calibration.last):
+        if entry.checkpoint_sha256 == checkpoint_sha256:
+            return entry.temperature
+    return None

@@ -1,0 +1,28 @@
+"""Writes best.pt and checkpoint_last.pt after each epoch, in the order that a kill at any point survives."""
+
+import lightning
+from lightning.pytorch.callbacks import Checkpoint
+
+from fer_lightning.files import write_atomically
+from fer_lightning.runs.run_dir import RunDirectory
+from fer_lightning.training.callbacks.epoch_history import EpochHistory
+
+
+class BestAndLast(Checkpoint):
+    """Writes best.pt when the epoch is the best so far, then checkpoint_last.pt, which holds the history and its best.
+
+    Lightning calls `Checkpoint` callbacks last, after the history has closed the epoch.
+    A kill before checkpoint_last.pt is written repeats the epoch, and the
+    repeat writes the same best.pt again; a kill after it finds the best score inside it.
+    """
+
+    def __init__(self, directory: RunDirectory, history: EpochHistory) -> None:
+        super().__init__()
+        self._directory = directory
+        self._history = history
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Save the epoch."""
+        if self._history.records[-1].is_best:
+            write_atomically(self._directory.best, lambda path: trainer.save_checkpoint(path, weights_only=True))
+        write_atomically(self._directory.last, trainer.save_checkpoint)

@@ -1,0 +1,21 @@
+"""Seeds torch before every training step, so that dropout depends on the step and not on what ran before."""
+
+import hashlib
+from typing import Any
+
+import lightning
+import torch
+
+
+class StepSeed(lightning.Callback):
+    """Makes a resumed run draw what an uninterrupted one draws, without storing generator states."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed from (seed, epoch, batch, rank)."""
+        key = f"{self._seed} {trainer.current_epoch} {batch_idx} {trainer.global_rank}"
+        torch.manual_seed(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1)

@@ -1,0 +1,50 @@
+"""Collects the val predictions of an epoch on the device and hands them out once, in manifest order."""
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from fer_lightning.training.scoring import ScoredRows
+
+
+class ValPredictions(lightning.Callback):
+    """Holds the last val pass; the callbacks that judge it come after this one in the list."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, Tensor]] = []
+        self.scored: ScoredRows | None = None
+        """Scores of the last finished val pass."""
+
+    def on_validation_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Forget the last pass."""
+        self._parts = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep a batch's outputs where they are."""
+        self._parts.append(outputs)
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Join the batches; one copy to the CPU."""
+        joined = {name: torch.cat([part[name] for part in self._parts]).cpu() for name in ("logits", "labels", "rows")}
+        self.scored = ScoredRows(joined["logits"].float(), joined["labels"], joined["rows"])
+        self._parts = []
+
+    def latest(self) -> ScoredRows:
+        """Return the last finished pass.
+
+        Raises:
+            RuntimeError: there was none.
+        """
+        if self.scored is None:
+            raise RuntimeError("no val pass has finished yet")
+        return self.scored

@@ -1,0 +1,175 @@
+"""Options of training: stage, loss, imbalance, optimizer, calibration, trainer."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+@dataclass(kw_only=True)
+class StageConfig:
+    """One training stage: resolution, length, and where its weights start."""
+
+    name: str = "stageA"
+    """Part of the run name."""
+    image_size: int = 224
+    """Side of the canonical square in pixels."""
+    epochs: int = 60
+    """Number of epochs."""
+    batch_size: int = 64
+    """Rows per device and micro-batch."""
+    accumulate: int = 1
+    """Micro-batches per optimizer step; the last step of an epoch takes what is left."""
+    init_from: str | None = None
+    """Run directory or checkpoint whose weights start this new run (a fresh schedule; the source is recorded)."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        for name, least in (("image_size", 16), ("epochs", 1), ("batch_size", 2), ("accumulate", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"stage.{name} must be at least {least}, got {getattr(self, name)}")
+
+
+@dataclass(kw_only=True)
+class LossConfig:
+    """ArcFace on the cosine head; margin 0 is the plain cosine loss."""
+
+    scale: float = 30.0
+    """Logits are scale x cosine."""
+    margin_rad: float = 0.35
+    """Angular margin in radians at the end of the ramp."""
+    ramp_start_epoch: int = 5
+    """Epochs before this one use margin 0: the same head, plain logits."""
+    ramp_end_epoch: int = 15
+    """First epoch at the full margin; linear in between."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.scale <= 0:
+            raise ValueError(f"loss.scale must be positive, got {self.scale}")
+        if not 0 <= self.margin_rad < 1.5708:
+            raise ValueError(f"loss.margin_rad must lie in [0, pi/2), got {self.margin_rad}")
+        if not 0 <= self.ramp_start_epoch <= self.ramp_end_epoch:
+            raise ValueError(
+                f"loss.ramp_start_epoch={self.ramp_start_epoch} must lie in 0..ramp_end_epoch={self.ramp_end_epoch}"
+            )
+
+
+class ClassWeights(Enum):
+    """How the loss weighs classes."""
+
+    none = "none"
+    effective_number = "effective_number"
+    inverse_frequency = "inverse_frequency"
+
+
+@dataclass(kw_only=True)
+class ImbalanceConfig:
+    """Correction of unequal class counts: by sampling or by loss weights, both only when asked for by name."""
+
+    min_per_class: int = 0
+    """Class-balanced batches: at least this many rows of every class in each batch; 0: plain shuffling."""
+    class_weights: ClassWeights = ClassWeights.none
+    """Class weights of the loss, mean 1."""
+    beta: float = 0.9999
+    """Effective number of samples: beta."""
+    power: float = 0.6
+    """Inverse frequency: weight = frequency ** -power."""
+    allow_both: bool = False
+    """Permit class-balanced batches and class weights together."""
+
+    def __post_init__(self) -> None:
+        """Refuse a double correction."""
+        if self.min_per_class < 0:
+            raise ValueError(f"imbalance.min_per_class must be at least 0, got {self.min_per_class}")
+        if not 0 <= self.beta < 1:
+            raise ValueError(f"imbalance.beta must lie in [0, 1), got {self.beta}")
+        if self.min_per_class and self.class_weights is not ClassWeights.none and not self.allow_both:
+            raise ValueError(
+                "class-balanced batches and class weights correct the same imbalance twice; "
+                "choose one, or ask for both with imbalance.allow_both=true"
+            )
+
+
+class OptimizerName(Enum):
+    """Optimizers of the documents."""
+
+    adamw = "adamw"
+    adamw_safe = "adamw_safe"
+    sgd = "sgd"
+
+
+@dataclass(kw_only=True)
+class OptimizerConfig:
+    """Optimizer and its learning-rate schedule (linear warm-up, cosine to min_lr, by optimizer step)."""
+
+    name: OptimizerName = OptimizerName.adamw
+    """`adamw`, `adamw_safe` (no fused or foreach kernels) or `sgd`."""
+    lr: float = 3e-4
+    """Learning rate after warm-up."""
+    min_lr: float = 1e-5
+    """Learning rate at the end."""
+    weight_decay: float = 0.05
+    """Decay of weights; biases and normalisation parameters are not decayed."""
+    warmup_epochs: float = 2.0
+    """Length of the linear warm-up."""
+    momentum: float = 0.9
+    """SGD only."""
+    gradient_clip_norm: float | None = None
+    """Largest gradient norm of a step; unset: no clipping."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 0 <= self.min_lr <= self.lr or self.lr <= 0:
+            raise ValueError(f"optimizer needs 0 <= min_lr <= lr and lr > 0, got min_lr={self.min_lr}, lr={self.lr}")
+        if self.warmup_epochs < 0 or self.weight_decay < 0:
+            raise ValueError("optimizer.warmup_epochs and optimizer.weight_decay must be at least 0")
+        if self.gradient_clip_norm is not None and self.gradient_clip_norm <= 0:
+            raise ValueError(f"optimizer.gradient_clip_norm must be positive, got {self.gradient_clip_norm}")
+
+
+class CalibrationMethod(Enum):
+    """How logits are calibrated after training."""
+
+    none = "none"
+    temperature = "temperature"
+
+
+@dataclass(kw_only=True)
+class CalibrationConfig:
+    """Post-hoc calibration, fitted on val only."""
+
+    method: CalibrationMethod = CalibrationMethod.temperature
+    """`temperature`: one scalar at the exact minimum of the NLL; `none`: temperature 1."""
+    num_folds: int = 5
+    """Folds of the cross-fit that gives the scaled val figures."""
+    num_bins: int = 15
+    """Bins of ECE and of the reliability diagram."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.num_folds < 2 or self.num_bins < 1:
+            raise ValueError("calibration.num_folds must be at least 2 and calibration.num_bins at least 1")
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    """The machine: device, precision, speed switches."""
+
+    accelerator: str = "auto"
+    """Lightning accelerator: auto, cpu, gpu, mps."""
+    devices: int = 1
+    """Number of devices."""
+    precision: str = "32-true"
+    """Lightning precision, e.g. 32-true, bf16-mixed, 16-mixed. The head always computes in float32."""
+    deterministic: bool = True
+    """Deterministic kernels: a CPU run repeats bit for bit."""
+    channels_last: bool = True
+    """Channels-last memory format."""
+    compile: bool = False
+    """torch.compile the network."""
+    onnx: bool = True
+    """Export best.onnx and last.onnx at the end."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.devices != 1:
+            raise ValueError(f"trainer.devices={self.devices}: training on several devices is not supported yet; use 1")

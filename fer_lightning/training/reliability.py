@@ -1,0 +1,154 @@
+"""From logits and labels to the figures that artifacts carry: raw, and calibrated without seeing the rows judged."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fer_lightning.functional.calibration import cross_fitted_log_probs, fit_temperature
+from fer_lightning.functional.reliability import ReliabilityReport, reliability_report
+from fer_lightning.labels import EMOTIONS
+from fer_lightning.runs.artifacts import EvaluatedCheckpoint, Metrics, TemperatureRecord
+from fer_lightning.training.config import CalibrationConfig, CalibrationMethod
+from fer_lightning.training.scoring import ScoredRows
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSetIdentity:
+    """Which rows a figure speaks of, and where they came from."""
+
+    manifest_sha256: str
+    split: str
+    fingerprint: str
+    canonical_digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointIdentity:
+    """Which weights a figure speaks of."""
+
+    name: str
+    sha256: str
+    epoch: int
+
+
+def to_metrics(report: ReliabilityReport) -> Metrics:
+    """Turn a functional report into its artifact."""
+    scores = report.scores
+    return Metrics(
+        accuracy=scores.accuracy,
+        macro_f1=scores.macro_f1,
+        macro_f1_present=scores.macro_f1_present,
+        minority_f1=scores.minority_f1,
+        per_class_f1=dict(zip(EMOTIONS, scores.per_class_f1.tolist(), strict=True)),
+        nll=report.nll,
+        ece=report.ece,
+        brier=report.brier,
+        mean_confidence=report.mean_confidence,
+    )
+
+
+def report_logits(logits: Tensor, labels: Tensor, *, num_bins: int) -> ReliabilityReport:
+    """Report raw logits at temperature 1."""
+    return reliability_report(logits.double().log_softmax(1), labels, num_bins=num_bins)
+
+
+def cross_fit(logits: Tensor, labels: Tensor, folds: Tensor, config: CalibrationConfig) -> ReliabilityReport | None:
+    """Report calibrated log-probabilities, each row by a temperature fitted on the other folds.
+
+    Returns:
+        The report; None without calibration, or where all rows belong to one fold.
+    """
+    if config.method is CalibrationMethod.none or _num_folds(folds) < 2:
+        return None
+    log_probs = cross_fitted_log_probs(logits.double(), labels, folds)
+    return reliability_report(log_probs, labels, num_bins=config.num_bins)
+
+
+def fit_record(logits: Tensor, labels: Tensor, rows: RowSetIdentity, config: CalibrationConfig) -> TemperatureRecord:
+    """Fit the temperature to deploy, on all rows of a val split.
+
+    Raises:
+        ValueError: the rows are no val rows. A temperature is never fitted on test.
+    """
+    if rows.split != "val":
+        raise ValueError(f"a temperature is fitted on val only, not on {rows.split}")
+    none = config.method is CalibrationMethod.none
+    fit = None if none else fit_temperature(logits.double(), labels)
+    return TemperatureRecord(
+        method=config.method.value,
+        calibration_temperature=1.0 if fit is None else fit.temperature,
+        at_bound=False if fit is None else fit.at_bound,
+        fitted_on_split=rows.split,
+        fitted_on_rows=len(labels),
+        fitted_on_fingerprint=rows.fingerprint,
+    )
+
+
+def evaluate_scores(
+    scored: ScoredRows,
+    checkpoint: CheckpointIdentity,
+    rows: RowSetIdentity,
+    config: CalibrationConfig,
+    *,
+    folds: Tensor,
+    temperature: TemperatureRecord | None,
+) -> EvaluatedCheckpoint:
+    """Compute all figures of one checkpoint on one row set.
+
+    Args:
+        scored: logits and labels.
+        checkpoint: whose logits.
+        rows: which rows.
+        config: calibration method, folds, bins.
+        folds: (N,) cross-fit folds of these rows.
+        temperature: fitted earlier on val, or None. On val rows it is recorded but not applied to the rows it was
+            fitted on: those are cross-fitted.
+    """
+    raw = report_logits(scored.logits, scored.labels, num_bins=config.num_bins)
+    record = temperature
+    if record is None and rows.split == "val":
+        record = fit_record(scored.logits, scored.labels, rows, config)
+    scaled, how = _scaled(scored, rows, config, folds=folds, record=record)
+    return EvaluatedCheckpoint(
+        checkpoint=checkpoint.name,
+        checkpoint_sha256=checkpoint.sha256,
+        epoch=checkpoint.epoch,
+        manifest_sha256=rows.manifest_sha256,
+        split=rows.split,
+        n=raw.n,
+        row_set_fingerprint=rows.fingerprint,
+        canonical_digest=rows.canonical_digest,
+        num_bins=config.num_bins,
+        support=dict(zip(EMOTIONS, raw.scores.support.tolist(), strict=True)),
+        absent_classes=[EMOTIONS[index] for index in raw.scores.absent_classes],
+        confusion=raw.scores.confusion.tolist(),
+        raw=to_metrics(raw),
+        scaled=None if scaled is None else to_metrics(scaled),
+        scaled_how=how,
+        temperature=record,
+    )
+
+
+def _scaled(
+    scored: ScoredRows,
+    rows: RowSetIdentity,
+    config: CalibrationConfig,
+    *,
+    folds: Tensor,
+    record: TemperatureRecord | None,
+) -> tuple[ReliabilityReport | None, str]:
+    if config.method is CalibrationMethod.none:
+        return None, "calibration=none"
+    if record is None:
+        return None, f"no temperature recorded for this checkpoint, and none is fitted on {rows.split}"
+    if record.fitted_on_fingerprint == rows.fingerprint:
+        report = cross_fit(scored.logits, scored.labels, folds, config)
+        how = f"cross-fitted on {rows.split} in {_num_folds(folds)} folds"
+        return report, how if report else "all rows are linked: no fold can be judged by a fit that did not see it"
+    log_probs = (scored.logits.double() / record.calibration_temperature).log_softmax(1)
+    how = f"temperature fitted on {record.fitted_on_split} ({record.fitted_on_rows} rows) applied to {rows.split}"
+    return reliability_report(log_probs, scored.labels, num_bins=config.num_bins), how
+
+
+def _num_folds(folds: Tensor) -> int:
+    return len(set(folds.tolist()))
