@@ -49,7 +49,8 @@ types: setup  ## mypy strict
 check: lint types test  ## everything CI checks
 
 bench: setup  ## speed as ratios of two ways in one run
-	$(BIN)/python -m benchmarks.training_overhead
+	$(BIN)/python -m benchmarks.temperature_fit
+	$(BIN)/python -m benchmarks.trainer_overhead
 
 format: setup  ## apply the style
 	$(BIN)/ruff check --fix .

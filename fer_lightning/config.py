@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import fer_lightning
@@ -46,10 +46,11 @@ def to_run(config: DictConfig) -> Run:
     Raises:
         FerError: a value is missing or refused.
     """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise FerError(f"required and not set: {', '.join(f'{key}=<value>' for key in missing)}")
     try:
         run = OmegaConf.to_object(config)
-    except MissingMandatoryValue as error:
-        raise FerError(f"a required option is not set: {error}") from error
     except OmegaConfBaseException as error:
         raise FerError(str(error).splitlines()[0]) from error
     except ValueError as error:

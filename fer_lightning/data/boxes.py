@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from fer_lightning.data.faults import Fault
 from fer_lightning.data.manifest import Manifest
+from fer_lightning.errors import FerError
 
 _EXIF_ORIENTATION = 0x0112
 _TURNED_SIDEWAYS = {5, 6, 7, 8}
@@ -46,8 +47,21 @@ def _image_size(path: Path) -> tuple[int, int] | None:
     """Return (height, width) as the decoder will see it: EXIF orientation applied."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            turned = image.getexif().get(_EXIF_ORIENTATION) in _TURNED_SIDEWAYS
+            if image.getexif().get(_EXIF_ORIENTATION) not in _TURNED_SIDEWAYS:
+                return image.height, image.width
+    except Image.DecompressionBombError:
+        pass  # too large for Pillow, not for the decoder
     except (UnidentifiedImageError, OSError):
         return None
-    return (width, height) if turned else (height, width)
+    return _decoded_size(path)
+
+
+def _decoded_size(path: Path) -> tuple[int, int] | None:
+    """Ask the decoder: on turned images Pillow differs from it (XMP tags; TIFF, whose sides it has swapped already)."""
+    from fer_lightning.data.canonical import decode  # OpenCV
+
+    try:
+        height, width = decode(path).shape[:2]
+    except FerError:
+        return None
+    return height, width

@@ -13,6 +13,10 @@ from fer_lightning.errors import FerError
 
 Picture = NDArray[np.uint8]
 
+# A loader process forked while OpenCV's thread pool exists would wait for its threads forever, and pictures this small
+# gain nothing from them: one process, one thread.
+cv2.setNumThreads(1)
+
 _VERSION = 1  # raise when the same spec would give other pixels
 
 
@@ -44,7 +48,10 @@ def decode(path: Path) -> Picture:
         data = np.fromfile(path, dtype=np.uint8)  # cv2.imread cannot open non-ASCII paths on Windows
     except OSError as error:
         raise FerError(f"cannot read {path}: {error.strerror}") from error
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:  # the header claims more pixels than OpenCV takes
+        raise FerError(f"cannot decode {path} ({data.size} bytes): {error.err}") from None
     if image is None:
         raise FerError(f"cannot decode {path} ({data.size} bytes)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)

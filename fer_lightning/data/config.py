@@ -149,7 +149,7 @@ class BuildConfig:
     source_name: str = "folder"
     """`folder`: value of the manifest's source column."""
     val_fraction: float = 0.1
-    """`folder`: share carved as val when the tree has no split folders."""
+    """`folder`: share carved as val when the tree has no split folders, or none for val."""
     test_fraction: float = 0.1
     """`folder`: share carved as test when the tree has no split folders."""
 

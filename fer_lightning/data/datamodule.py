@@ -3,7 +3,6 @@
 import os
 from typing import Any
 
-import cv2
 import lightning
 from torch.utils.data import DataLoader
 
@@ -25,10 +24,6 @@ def worker_count(wanted: int | None) -> int:
     return min(_MOST_WORKERS, max((os.cpu_count() or 1) - 1, 0))
 
 
-def _one_thread(_: int) -> None:
-    cv2.setNumThreads(1)
-
-
 def eval_loader(
     selection: Selection, split: str, spec: CanonicalSpec, *, batch_size: int, num_workers: int
 ) -> "DataLoader[Batch]":
@@ -48,7 +43,6 @@ def eval_loader(
         sampler=batches,
         batch_size=None,
         num_workers=num_workers,
-        worker_init_fn=_one_thread,
         persistent_workers=num_workers > 0,
     )
 
@@ -101,7 +95,6 @@ class FerDataModule(lightning.LightningDataModule):
             batch_size=None,
             num_workers=self._num_workers,
             pin_memory=self._on_gpu(),
-            worker_init_fn=_one_thread,
             persistent_workers=self._num_workers > 0,
         )
 

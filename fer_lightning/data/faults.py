@@ -41,6 +41,7 @@ def settle_faults(faults: Sequence[Fault], *, manifest: Path, max_bad_rows: int)
     Raises:
         FerError: more faulty rows than allowed; the message shows the first, the CSV it names lists all.
     """
+    faults = sorted(faults, key=lambda fault: fault.line)
     lines = frozenset(fault.line for fault in faults)
     if not lines:
         return lines

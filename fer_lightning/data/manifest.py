@@ -30,6 +30,8 @@ OPTIONAL_COLUMNS = (
 )
 SPLITS = ("train", "val", "test")
 
+_LONGEST_SIDE = 2**31 - 1  # of an image in any format; above, a corner would not fit in 64 bits
+
 _INDEX_OF_LABEL = {name: index for index, name in enumerate(EMOTIONS)}
 
 
@@ -55,11 +57,16 @@ class Manifest:
     extras: dict[str, tuple[str, ...]]
     """Other columns as text, known and unknown."""
     unknown_columns: tuple[str, ...]
-    rows_left_out: int = 0
-    """Faulty rows left out by an explicit allowance."""
+    faults: tuple[Fault, ...] = ()
+    """What was wrong with the rows left out by an explicit allowance."""
 
     def __len__(self) -> int:
         return len(self.image_paths)
+
+    @property
+    def rows_left_out(self) -> int:
+        """Faulty rows left out by an explicit allowance."""
+        return len({fault.line for fault in self.faults})
 
     @property
     def has_bbox(self) -> NDArray[np.bool_]:
@@ -114,11 +121,14 @@ def read_manifest(path: Path, *, root: Path | None = None, max_bad_rows: int = 0
     columns: dict[str, tuple[str, ...]] = dict.fromkeys(header, ())
     columns.update(zip(header, zip(*records, strict=True), strict=False))
     manifest, column_faults = _from_columns(path, base, columns, np.asarray(lines, dtype=np.int64))
-    bad_lines = settle_faults([*faults, *column_faults], manifest=path, max_bad_rows=max_bad_rows)
+    faults += column_faults
+    bad_lines = settle_faults(faults, manifest=path, max_bad_rows=max_bad_rows)
     if not bad_lines:
         return manifest
     good = np.flatnonzero(~np.isin(manifest.lines, np.fromiter(bad_lines, dtype=np.int64)))
-    return replace(manifest.take(good), rows_left_out=len(bad_lines))
+    if not len(good):
+        raise FerError(f"no row is left of {path}: all {len(bad_lines)} are faulty")
+    return replace(manifest.take(good), faults=tuple(faults))
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
@@ -176,7 +186,7 @@ def _from_columns(
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         image_paths=paths,
         labels=labels,
-        splits=np.asarray(columns["split"], dtype=np.str_),
+        splits=np.asarray(columns["split"], dtype="<U5"),  # a long unknown value does not widen every row
         sources=np.asarray(columns["source"], dtype=np.str_),
         bboxes=bboxes,
         row_ids=row_ids,
@@ -188,7 +198,7 @@ def _from_columns(
 
 
 def _paths(values: Sequence[str], root: Path, lines: NDArray[np.int64], faults: list[Fault]) -> tuple[str, ...]:
-    prefix = str(root.absolute()).replace("\\", "/").rstrip("/") + "/"
+    prefix = os.path.abspath(root).replace("\\", "/").rstrip("/") + "/"  # noqa: PTH100  # resolve() would follow links
     paths = []
     for line, value in zip(lines, values, strict=True):
         path = value.replace("\\", "/")
@@ -226,7 +236,7 @@ def _bboxes(columns: dict[str, tuple[str, ...]], lines: NDArray[np.int64], fault
         top, left, right, bottom = numbers
         if not all(number.is_integer() for number in numbers):
             faults.append(Fault(int(lines[row]), "bbox", shown, "box corners are whole pixels"))
-        elif top < 0 or left < 0 or bottom <= top or right <= left:
+        elif top < 0 or left < 0 or bottom <= top or right <= left or max(right, bottom) > _LONGEST_SIDE:
             faults.append(Fault(int(lines[row]), "bbox", shown, "box is outside its image or has no area"))
         else:
             bboxes[row] = [int(number) for number in numbers]

@@ -1,5 +1,6 @@
 """The rows a run uses: read, checked, filtered and split, before anything slow is imported."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from fer_lightning.data.boxes import boxes_outside_images
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
 from fer_lightning.data.faults import settle_faults
-from fer_lightning.data.manifest import SPLITS, Manifest, missing_files, read_manifest
+from fer_lightning.data.manifest import OPTIONAL_COLUMNS, SPLITS, Manifest, missing_files, read_manifest
 from fer_lightning.data.source_filter import SourceFilterReport, filter_sources
 from fer_lightning.data.splits import carve_split, group_rows, hash_folds
 from fer_lightning.errors import FerError
@@ -49,6 +50,16 @@ class Selection:
         return hash_folds([smallest[group] for group in groups.tolist()], num_folds)
 
 
+def _check_group_columns(manifest: Manifest, columns: Sequence[str]) -> None:
+    unknown = [column for column in columns if column not in manifest.extras and column not in OPTIONAL_COLUMNS]
+    if unknown:
+        raise FerError(
+            f"data.group_columns names {', '.join(unknown)}, which is neither a column of {manifest.path} "
+            f"(it has {', '.join(manifest.extras) or 'none to group by'}) nor one that a manifest may have "
+            f"({', '.join(OPTIONAL_COLUMNS)})"
+        )
+
+
 def select_rows(
     data: DataConfig, source_filter: SourceFilterConfig, *, seed: int, splits: tuple[str, ...] = SPLITS
 ) -> Selection:
@@ -70,14 +81,18 @@ def select_rows(
         raise FerError(f"the generated set is not drawn yet ({path}): python -m fer_lightning task=build_manifest")
     root = None if data.root is None else Path(data.root)
     manifest = read_manifest(path, root=root, max_bad_rows=data.max_bad_rows)
+    _check_group_columns(manifest, data.group_columns)
     rows, report = filter_sources(manifest, source_filter)
+    if "val" in splits and not np.any(manifest.splits[rows] == "val"):
+        splits = (*splits, "train")  # val will be carved from it
     checked = rows[np.isin(manifest.splits[rows], splits)]
     faults = missing_files(manifest, checked)
     absent = {fault.line for fault in faults}
     present = checked[~np.isin(manifest.lines[checked], np.fromiter(absent, dtype=np.int64, count=len(absent)))]
     faults += boxes_outside_images(manifest, present)
-    allowance = data.max_bad_rows - manifest.rows_left_out
-    bad_lines = settle_faults(faults, manifest=path, max_bad_rows=allowance)
+    bad_lines: frozenset[int] = frozenset()
+    if faults:  # the cap is on all of them
+        bad_lines = settle_faults([*manifest.faults, *faults], manifest=path, max_bad_rows=data.max_bad_rows)
     rows = rows[~np.isin(manifest.lines[rows], np.fromiter(bad_lines, dtype=np.int64, count=len(bad_lines)))]
     by_split = {split: rows[manifest.splits[rows] == split] for split in SPLITS}
     carved_rows = 0
@@ -86,5 +101,5 @@ def select_rows(
         carved = carve_split(manifest, train, fraction=data.val_fraction, group_columns=data.group_columns, seed=seed)
         by_split["train"], by_split["val"] = train[~carved], train[carved]
         carved_rows = int(carved.sum())
-    left_out = manifest.rows_left_out + len(bad_lines)
+    left_out = len(bad_lines) if faults else manifest.rows_left_out
     return Selection(manifest, by_split, report, carved_rows, left_out, tuple(data.group_columns))

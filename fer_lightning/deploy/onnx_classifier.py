@@ -22,6 +22,8 @@ _ORT_ERRORS: tuple[type[Exception], ...] = (
     ort_state.InvalidProtobuf,
     ort_state.NoSuchFile,
     ort_state.NotImplemented,
+    ort_state.RuntimeException,
+    UnicodeDecodeError,  # damaged names
 )
 
 INPUT_NAME, OUTPUT_NAME = "pictures", "logits"
@@ -65,9 +67,9 @@ def open_onnx(path: Path, *, option: str) -> OnnxClassifier:
     settings.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        text = session.get_modelmeta().custom_metadata_map.get(CHECKPOINT_KEY)
     except _ORT_ERRORS as error:
         raise FerError(f"{option}: {path} is not an ONNX model: {str(error).splitlines()[0]}") from error
-    text = session.get_modelmeta().custom_metadata_map.get(CHECKPOINT_KEY)
     if text is None:
         raise FerError(f"{option}: {path} was not exported by fer_lightning: its pictures and class order are unknown")
     record = from_json(text, OnnxRecord, where=str(path))
@@ -75,7 +77,10 @@ def open_onnx(path: Path, *, option: str) -> OnnxClassifier:
         check_class_order(record.emotions, where=str(path))
     except ValueError as error:
         raise FerError(str(error)) from error
-    canonical = CanonicalSpec(**record.canonical)  # type: ignore[arg-type]
+    try:
+        canonical = CanonicalSpec(**record.canonical)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise FerError(f"{option}: {path} expects pictures that this version does not know: {error}") from error
     if canonical.digest() != record.canonical_digest:
         raise FerError(f"{option}: {path} expects pictures that this version prepares differently (canonical digest)")
     return OnnxClassifier(session, record, canonical)

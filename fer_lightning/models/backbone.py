@@ -1,6 +1,8 @@
 """Builds a timm backbone and fills it with weights; the only importer of timm."""
 
+import difflib
 import logging
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +17,17 @@ from fer_lightning.errors import FerError
 
 log = logging.getLogger(__name__)
 
+_DAMAGE = (  # what reading a broken or foreign weights file raises
+    RuntimeError,
+    ValueError,
+    LookupError,
+    EOFError,
+    TypeError,
+    AttributeError,
+    struct.error,
+    UnpicklingError,
+    SafetensorError,
+)
 _PREFIXES = ("classifier.backbone.", "backbone.", "module.", "model.")
 
 
@@ -43,7 +56,10 @@ def create_backbone(name: str, *, image_size: int) -> tuple[nn.Module, int]:
         FerError: unknown name, or an image size the model cannot take.
     """
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name.split('.', maxsplit=1)[0][:6]}*")[:8]
+        architecture = name.split(".", maxsplit=1)[0].lower()
+        models = timm.list_models()
+        begun = [model for model in models if architecture and model.startswith(architecture)][:4]
+        close = dict.fromkeys([*begun, *difflib.get_close_matches(architecture, models, n=6)])
         raise FerError(f"timm has no model {name!r}; similar names: {', '.join(close) or 'none'}")
     try:
         backbone = timm.create_model(name, pretrained=False, num_classes=0, **_size_option(name, image_size))
@@ -66,8 +82,9 @@ def load_hub_weights(backbone: nn.Module, name: str, *, image_size: int, min_sha
     """
     ways_out = "backbone.pretrained=false to start from random weights, or also backbone.checkpoint=<file> to start from a file"
     try:
-        filled = timm.create_model(name, pretrained=True, num_classes=0, **_size_option(name, image_size))
-    except (OSError, RuntimeError, ValueError, ImportError) as error:  # the hub's own errors are OSErrors
+        # With its own classifier timm loads strictly; without one it would leave what is missing random.
+        filled = timm.create_model(name, pretrained=True, **_size_option(name, image_size))
+    except (OSError, RuntimeError, ValueError, ImportError, SafetensorError) as error:  # the hub's own are OSErrors
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FerError(f"cannot fetch pretrained weights of {name}: {first}\nTry {ways_out}.") from error
     tag = timm.get_pretrained_cfg(name)
@@ -96,7 +113,7 @@ def load_file_weights(backbone: nn.Module, path: Path, *, min_share: float) -> L
         raise FerError(f"backbone.checkpoint: no file {path}")
     try:
         state = dict(load_state_dict(str(path), use_ema=False, weights_only=True))
-    except (RuntimeError, ValueError, LookupError, EOFError, TypeError, UnpicklingError, SafetensorError) as error:
+    except _DAMAGE as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise FerError(f"backbone.checkpoint: {path} is not a weights file: {first}") from error
     return _fill(backbone, state, source=f"file:{path.as_posix()}", min_share=min_share)
@@ -104,7 +121,8 @@ def load_file_weights(backbone: nn.Module, path: Path, *, min_share: float) -> L
 
 def _fill(backbone: nn.Module, state: dict[str, Any], *, source: str, min_share: float) -> LoadedWeights:
     wanted = dict(backbone.named_parameters()) | dict(backbone.named_buffers())
-    given = _matching_names({name: value for name, value in state.items() if isinstance(value, Tensor)}, set(wanted))
+    tensors = {name: value for name, value in state.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    given = _matching_names(tensors, set(wanted))
     for name, value in given.items():
         if value.shape != wanted[name].shape:
             raise FerError(

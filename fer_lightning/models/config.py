@@ -29,6 +29,8 @@ class BackboneConfig:
                 "backbone.checkpoint and backbone.pretrained=true both name starting weights; "
                 "add backbone.pretrained=false to start from the file"
             )
+        if not self.short or not all(c.isalnum() or c in "-_.=," for c in self.short):
+            raise ValueError(f"backbone.short may hold letters, digits and - _ . = , but is {self.short!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"backbone.dropout must lie in [0, 1), got {self.dropout}")
         if not 0 < self.min_loaded_share <= 1:

@@ -68,32 +68,37 @@ def _read_tree(build: BuildConfig) -> Path:
     tree = Path(build.tree or ".")
     path = Path(build.output) if build.output else tree / "manifest.csv"
     rows = read_folder_tree(tree)
-    splits = [row.split or "train" for row in rows]
-    if rows[0].split is None:
-        splits = _carve(rows, build)
+    splits = _splits(rows, build)
     text = _to_csv(
         ["image_path", "label", "split", "source"],
         [[row.image_path, row.label, split, build.source_name] for row, split in zip(rows, splits, strict=True)],
     )
-    if path.exists() and path.read_text(encoding="utf-8") != text and not build.overwrite:
+    if path.is_dir():
+        raise FerError(f"build.output: {path} is a folder; name the manifest file")
+    if path.exists() and path.read_bytes() != text.encode() and not build.overwrite:
         raise FerError(f"{path} exists and would change; add build.overwrite=true, or another build.output")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text_atomically(path, text)
     return path
 
 
-def _carve(rows: list[FolderRow], build: BuildConfig) -> list[str]:
-    """Carve test and val from a tree without splits; equal files stay on one side."""
+def _splits(rows: list[FolderRow], build: BuildConfig) -> list[str]:
+    """Carve test and val from a tree without splits, and val from one without val; equal files stay on one side."""
+    wanted: list[tuple[str, float]] = []
+    if rows[0].split is None:
+        wanted = [("test", build.test_fraction), ("val", build.val_fraction / (1 - build.test_fraction))]
+    elif all(row.split != "val" for row in rows):
+        wanted = [("val", build.val_fraction)]  # a run would carve it without knowing which files are equal
     header = ["image_path", "label", "split", "source", "content"]
     text = _to_csv(header, [[row.image_path, row.label, "train", build.source_name, row.content] for row in rows])
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "manifest.csv"
         file.write_text(text, encoding="utf-8")
         manifest = read_manifest(file)
-    splits = np.full(len(rows), "train", dtype="<U5")
-    for split, fraction in (("test", build.test_fraction), ("val", build.val_fraction / (1 - build.test_fraction))):
+    splits = np.array([row.split or "train" for row in rows], dtype="<U5")
+    for split, fraction in wanted:
         left = np.flatnonzero(splits == "train")
-        if fraction > 0:
+        if fraction > 0 and len(left):
             carved = carve_split(manifest, left, fraction=fraction, group_columns=["content"], seed=build.seed)
             splits[left[carved]] = split
     return [str(split) for split in splits]

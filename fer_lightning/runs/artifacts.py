@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import pydantic_core
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fer_lightning.errors import FerError
@@ -134,7 +135,7 @@ class EpochRecord:
     train_loss: float
     margin_rad: float
     lr: float
-    """Learning rate of the epoch's last step."""
+    """Learning rate after the epoch's last step."""
     row_coverage: float
     """Share of the train rows seen in this epoch."""
     calibration_temperature: float
@@ -301,8 +302,9 @@ def from_json(text: str | bytes, kind: type[Artifact], *, where: str) -> Artifac
         where: its place, for the message.
 
     Raises:
-        FerError: not JSON, a field missing or unknown.
+        FerError: not JSON, of another schema version, a field missing or unknown.
     """
+    _check_version(text, kind, where=where)
     try:
         artifact: Artifact = _adapter(kind).validate_json(text)
     except ValidationError as error:
@@ -310,6 +312,18 @@ def from_json(text: str | bytes, kind: type[Artifact], *, where: str) -> Artifac
         place = ".".join(str(part) for part in first["loc"]) or "file"
         raise FerError(f"{where} is not a valid {kind.__name__}: {place}: {first['msg']}") from error
     return artifact
+
+
+def _check_version(text: str | bytes, kind: type[Any], *, where: str) -> None:
+    """Refuse another version by its number, before its fields are called unknown or missing."""
+    expected = getattr(kind, "schema_version", None)
+    try:
+        content = pydantic_core.from_json(text)
+    except ValueError:
+        return  # the validation that follows says why
+    if expected is not None and isinstance(content, dict) and content.get("schema_version") != expected:
+        found = content.get("schema_version", "none")
+        raise FerError(f"{where} is no {kind.__name__} of schema version {expected} but of {found}")
 
 
 def write_artifact(path: Path, artifact: object) -> None:
@@ -331,4 +345,6 @@ def read_artifact(path: Path, kind: type[Artifact]) -> Artifact:
         text = path.read_bytes()
     except FileNotFoundError as error:
         raise FerError(f"no file {path}") from error
+    except OSError as error:
+        raise FerError(f"cannot read {path}: {error.strerror}") from error
     return from_json(text, kind, where=str(path))

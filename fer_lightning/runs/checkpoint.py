@@ -3,6 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -50,7 +51,11 @@ class ClassifierCheckpoint:
     def build(self) -> Classifier:
         """Return the classifier with these weights, in evaluation mode."""
         classifier = Classifier(self.spec)
-        classifier.load_state_dict(self.weights)
+        try:
+            classifier.load_state_dict(self.weights)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise FerError(f"{self.path} does not fit the network it records: {reason}") from error
         return classifier.eval()
 
 
@@ -62,18 +67,27 @@ def read_checkpoint(path: Path, *, option: str) -> ClassifierCheckpoint:
         option: the option that named it, for messages.
 
     Raises:
-        FerError: not a checkpoint of this project, another class order, or pictures prepared in another way than this
+        FerError: damaged, not a checkpoint of this project, another class order, or pictures prepared in another way than this
             version prepares them.
     """
     check_checkpoint_file(path, option=option)
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, LookupError, EOFError, AttributeError, TypeError, UnpicklingError) as error:
+        raise FerError(f"{option}: {path} cannot be read: {str(error).splitlines()[0]}") from error
     record = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
     if not isinstance(record, dict) or record.get("schema_version") != _SCHEMA_VERSION:
         raise FerError(f"{option}: {path} has no record of schema version {_SCHEMA_VERSION}")
     try:
-        check_class_order(record["emotions"], where=str(path))
+        return _from_content(path, content, record, option=option)
+    except (KeyError, TypeError) as error:
+        raise FerError(f"{option}: {path} has a damaged record: {error}") from error
     except ValueError as error:
         raise FerError(str(error)) from error
+
+
+def _from_content(path: Path, content: dict[str, Any], record: dict[str, Any], *, option: str) -> ClassifierCheckpoint:
+    check_class_order(record["emotions"], where=str(path))
     canonical = CanonicalSpec(**record["canonical"])
     if canonical.digest() != record["canonical_digest"]:
         raise FerError(

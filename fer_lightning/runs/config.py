@@ -28,7 +28,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check the values that would end in a bad file name or seed."""
-        if self.seed < 0:
-            raise ValueError(f"run.seed must be at least 0, got {self.seed}")
+        if not 0 <= self.seed < 2**32:  # numpy and lightning take 32 bits
+            raise ValueError(f"run.seed must lie in 0..{2**32 - 1}, got {self.seed}")
         if self.tag is not None and not all(c.isalnum() or c in "-_.=," for c in self.tag):
             raise ValueError(f"run.tag may hold letters, digits and - _ . = , but is {self.tag!r}")

@@ -6,13 +6,15 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from fer_lightning.errors import RunLockedError, TrainingError
+from fer_lightning.errors import FerError, RunLockedError, TrainingError
 from fer_lightning.runs.artifacts import read_artifact, write_artifact
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,7 @@ _GUARD_TIMEOUT_SECONDS = 10
 _HEARTBEAT_SECONDS = 15.0
 _SILENT_AFTER_SECONDS = 300.0
 _SAME_START_SECONDS = 1.0
+_LATEST_START = 4e9  # the year 2096: past it a lock file is damaged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,11 @@ class LockHolder:
     command: str
     heartbeat: float
     """Unix time of the last sign of life."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no process can have: the file is damaged."""
+        if self.pid < 1 or not 0 <= self.process_start < _LATEST_START:
+            raise ValueError(f"no process has pid {self.pid} and start time {self.process_start:g}")
 
     def describe(self) -> str:
         """Return one line for people."""
@@ -67,10 +75,11 @@ class RunLock:
 
         Raises:
             RunLockedError: somebody else holds it.
+            FerError: its lock file is damaged, or none can be made.
         """
-        with self._guard:
+        with self._guarded():
             if self._path.exists():
-                self._refuse_living(read_artifact(self._path, LockHolder))
+                self._refuse_living(self._read_holder())
             write_artifact(self._path, self._holder)
         self._heart.start()
         return self
@@ -79,7 +88,7 @@ class RunLock:
         """Release the lock, unless it was lost."""
         self._released.set()
         self._heart.join()
-        with self._guard:
+        with self._guarded():
             if self._is_ours():
                 self._path.unlink()
 
@@ -92,10 +101,33 @@ class RunLock:
         if not self._is_ours():
             raise TrainingError(f"lost the lock {self._path}: it was removed or taken over; stopping before files mix")
 
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            self._guard.acquire()
+        except Timeout as error:
+            raise RunLockedError(
+                f"{self._path.parent}: another process has been taking or releasing its lock for "
+                f"{_GUARD_TIMEOUT_SECONDS} s; is it suspended?"
+            ) from error
+        except OSError as error:
+            raise FerError(f"cannot lock {self._path.parent}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            self._guard.release()
+
+    def _read_holder(self) -> LockHolder:
+        try:
+            return read_artifact(self._path, LockHolder)
+        except FerError as error:
+            raise FerError(f"{error}; if no run uses {self._path.parent}, remove this file") from error
+
     def _is_ours(self) -> bool:
-        if not self._path.exists():
+        try:
+            holder = read_artifact(self._path, LockHolder)
+        except FerError:  # removed or damaged: no longer what this process wrote
             return False
-        holder = read_artifact(self._path, LockHolder)
         return replace(holder, heartbeat=0.0) == replace(self._holder, heartbeat=0.0)
 
     def _refuse_living(self, holder: LockHolder) -> None:
@@ -113,10 +145,13 @@ class RunLock:
 
     def _beat(self) -> None:
         while not self._released.wait(_HEARTBEAT_SECONDS):
-            with self._guard:
-                if not self._is_ours():
-                    return
-                write_artifact(self._path, replace(self._holder, heartbeat=time.time()))
+            try:
+                with self._guarded():
+                    if not self._is_ours():
+                        return
+                    write_artifact(self._path, replace(self._holder, heartbeat=time.time()))
+            except (FerError, OSError) as error:  # a full disk, a slow share: the next beat may succeed
+                log.warning("no heartbeat in %s: %s", self._path, error)
 
 
 def _this_process() -> LockHolder:

@@ -21,7 +21,7 @@ def describe_environment() -> Environment:
     import torch  # slow, and only wanted once a run has started
 
     cuda = torch.cuda.is_available()
-    packages = {dist.metadata["Name"]: dist.version for dist in importlib.metadata.distributions()}
+    packages = _installed_packages()
     return Environment(
         fer_lightning=packages.get("fer_lightning", "uninstalled"),
         source_revision=_source_revision(),
@@ -67,6 +67,15 @@ def describe_alignment(
         canonical_digest=spec.digest(),
         starting_weights=starting_weights,
     )
+
+
+def _installed_packages() -> dict[str, str]:
+    """Return name -> version; of two installations the one that is imported, which comes first on the path."""
+    packages: dict[str, str] = {}
+    for dist in importlib.metadata.distributions():
+        if "Name" in dist.metadata and "Version" in dist.metadata:  # an interrupted installation leaves neither
+            packages.setdefault(dist.metadata["Name"], dist.version)
+    return packages
 
 
 def _source_revision() -> str | None:

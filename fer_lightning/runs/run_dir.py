@@ -73,7 +73,10 @@ def open_run_directory(
         FerError: it holds an earlier run and `on_existing` is `fail`; it holds a run with another configuration;
             it holds files that are no run.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FerError(f"cannot make the run directory {path}: {error.strerror}") from error
     with RunLock(path, unlock_stale=unlock_stale) as lock:
         values = plain_values(run)
         _check_existing(path, values, on_existing)
@@ -104,18 +107,23 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return the configuration recorded in a run directory.
 
     Raises:
-        FerError: there is none.
+        FerError: there is none, or it is damaged.
     """
     file = path / "config.yaml"
     if not file.is_file():
         raise FerError(f"{path} is not a run directory: it has no config.yaml")
-    values: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    try:
+        values = yaml.safe_load(file.read_bytes())
+    except yaml.YAMLError as error:
+        raise FerError(f"{file} is damaged: {str(error).splitlines()[0]}") from error
+    if not isinstance(values, dict):
+        raise FerError(f"{file} is damaged: it holds no options")
     return values
 
 
 def _check_existing(path: Path, values: dict[str, Any], on_existing: OnExisting) -> None:
     if not (path / "config.yaml").exists():
-        others = sorted(item.name for item in path.iterdir() if not item.name.startswith(".run.lock"))
+        others = sorted(item.name for item in path.iterdir() if not _is_lock_or_leftover(item.name))
         if others:
             raise FerError(
                 f"{path} holds files but no run ({', '.join(others[:5])}); choose another run.tag or run.root"
@@ -133,6 +141,11 @@ def _check_existing(path: Path, values: dict[str, Any], on_existing: OnExisting)
             f"{path} already holds a run of this configuration. Continue it with run.on_existing=resume, "
             "or start another beside it with run.tag=<name>."
         )
+
+
+def _is_lock_or_leftover(name: str) -> bool:
+    """Whether a file is the lock's, or the temporary one of a process that was killed while it wrote."""
+    return name.startswith(".run.lock") or (name.startswith(".") and name.endswith(".tmp"))
 
 
 def flat_values(run: object) -> dict[str, Any]:

@@ -18,11 +18,15 @@ class StageConfig:
     """Rows per device and micro-batch."""
     accumulate: int = 1
     """Micro-batches per optimizer step; the last step of an epoch takes what is left."""
+    needs_init: bool = False
+    """Refuse to start without `init_from`: a second stage is no first one."""
     init_from: str | None = None
     """Run directory or checkpoint whose weights start this new run (a fresh schedule; the source is recorded)."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that the name can be part of a folder name."""
+        if not self.name or not all(character.isalnum() or character in "-_." for character in self.name):
+            raise ValueError(f"stage.name may hold letters, digits and - _ . but is {self.name!r}")
         for name, least in (("image_size", 16), ("epochs", 1), ("batch_size", 2), ("accumulate", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"stage.{name} must be at least {least}, got {getattr(self, name)}")

@@ -85,9 +85,25 @@ def _read_classes(tree: Path, folder: Path, split: str | None, skipped: Counter[
         for path in sorted(class_folder.rglob("*")):
             if path.is_dir():
                 continue
+            if any(part.startswith(".") for part in path.relative_to(class_folder).parts):
+                skipped["(hidden)"] += 1  # macOS leaves `._name.jpg` beside `name.jpg`
+                continue
             if path.suffix.lower() not in _IMAGE_SUFFIXES:
                 skipped[path.suffix.lower() or "(no suffix)"] += 1
                 continue
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            rows.append(FolderRow(path.relative_to(tree).as_posix(), label, split, content))
+            rows.append(FolderRow(_manifest_path(path, tree), label, split, _content(path)))
     return rows
+
+
+def _manifest_path(path: Path, tree: Path) -> str:
+    name = path.relative_to(tree).as_posix()
+    if any(character in "\\\n\r" or "\ud800" <= character <= "\udfff" for character in name):
+        raise FerError(f"{name!r} in {tree} cannot stand in a manifest (backslash, line break or no UTF-8); rename it")
+    return name
+
+
+def _content(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FerError(f"cannot read {path}: {error.strerror}") from error

@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
 
-from fer_lightning.errors import TrainingError
 from fer_lightning.runs.artifacts import EpochRecord, History, Metrics, write_artifact
 from fer_lightning.training.callbacks.reliability_metrics import ReliabilityMetrics
 from fer_lightning.training.callbacks.temperature_fitting import TemperatureFitting
@@ -35,26 +33,16 @@ class EpochHistory(lightning.Callback):
         self.records = [_record(values) for values in state_dict["records"]]
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Append the record of the epoch that has just ended and write the file.
-
-        Raises:
-            TrainingError: the training loss is not finite.
-        """
+        """Append the record of the epoch that has just ended and write the file."""
         raw, record = self._reliability.raw, self._temperature.record
         if raw is None or record is None or not isinstance(pl_module, TeacherModule):
             raise RuntimeError("a history needs a TeacherModule and a val pass in every epoch")
-        loss = pl_module.mean_train_loss
-        if not torch.tensor(loss).isfinite():
-            raise TrainingError(
-                f"training loss of epoch {trainer.current_epoch} is {loss}; best.pt and checkpoint_last.pt are from "
-                "before. Try a smaller optimizer.lr, optimizer.gradient_clip_norm=1.0 or trainer.precision=32-true"
-            )
         best_so_far = max((past.val_raw.macro_f1 for past in self.records), default=-1.0)
         scaled = self._reliability.scaled
         closed = EpochRecord(
             epoch=trainer.current_epoch,
             optimizer_steps=trainer.global_step,
-            train_loss=loss,
+            train_loss=pl_module.mean_train_loss,
             margin_rad=pl_module.margin_rad(),
             lr=_last_lr(trainer),
             row_coverage=trainer.datamodule.train_batches().coverage(trainer.current_epoch),  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ import lightning
 import torch
 from torch import Tensor
 
+from fer_lightning.errors import TrainingError
 from fer_lightning.training.scoring import ScoredRows
 
 
@@ -34,8 +35,17 @@ class ValPredictions(lightning.Callback):
         self._parts.append(outputs)
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Join the batches; one copy to the CPU."""
+        """Join the batches; one copy to the CPU.
+
+        Raises:
+            TrainingError: logits are not finite: training has diverged.
+        """
         joined = {name: torch.cat([part[name] for part in self._parts]).cpu() for name in ("logits", "labels", "rows")}
+        if not joined["logits"].isfinite().all():
+            raise TrainingError(
+                f"training diverged in epoch {trainer.current_epoch + 1}: the val logits are not finite. Checkpoints are from "
+                "before it. Try a smaller optimizer.lr, optimizer.gradient_clip_norm=1.0 or trainer.precision=32-true"
+            )
         self.scored = ScoredRows(joined["logits"].float(), joined["labels"], joined["rows"])
         self._parts = []
 

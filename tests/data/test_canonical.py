@@ -1,0 +1,123 @@
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_lightning.data.canonical import CanonicalSpec, Picture, canonical_picture, decode
+from fer_lightning.errors import FerError
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for news at import
+import albumentations
+
+PLAIN = CanonicalSpec(size=64, clahe=False)
+
+
+def make_picture(height: int, width: int, seed: int = 0) -> Picture:
+    """Smooth noise: as in a photograph, neighbours are alike."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (48, 48), (100, 80), (30, 200), (224, 224), (1, 1)])
+def test_equals_cv2_and_albumentations(height: int, width: int) -> None:
+    image = make_picture(height, width)
+    shrinks = height > 64 and width > 64
+    resized = cv2.resize(image, (64, 64), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    assert np.array_equal(canonical_picture(image, None, PLAIN), resized)
+    oracle = albumentations.CLAHE(clip_limit=(2.0, 2.0), tile_grid_size=(8, 8), p=1)(image=resized)["image"]
+    equalised = canonical_picture(image, None, CanonicalSpec(size=64))
+    assert np.array_equal(equalised, oracle)
+    assert equalised.shape == (64, 64, 3)
+    assert equalised.dtype == np.uint8
+
+
+def test_clahe_spreads_a_flat_picture_and_keeps_a_grey_one_grey() -> None:
+    image = (make_picture(224, 224) // 8 + 100).astype(np.uint8)
+    grey = np.repeat(image[..., :1], 3, axis=2)
+    spec = CanonicalSpec(size=224)
+    assert canonical_picture(image, None, spec).std() > 1.2 * image.std()
+    channels = canonical_picture(grey, None, spec).astype(int)
+    assert np.ptp(channels, axis=2).max() <= 1
+
+
+def test_box_is_cropped_before_the_resize() -> None:
+    image = make_picture(120, 90)
+    cropped = canonical_picture(image, (10, 20, 84, 110), PLAIN)  # top, left, right, bottom
+    assert np.array_equal(cropped, cv2.resize(image[10:110, 20:84], (64, 64), interpolation=cv2.INTER_LINEAR))
+    assert np.array_equal(canonical_picture(image, (0, 0, 90, 120), PLAIN), canonical_picture(image, None, PLAIN))
+    exact = canonical_picture(image, (0, 1, 65, 64), PLAIN)
+    assert np.array_equal(exact, image[:64, 1:65])
+    assert exact.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 91, 120), (0, 0, 90, 121), (-1, 0, 90, 120), (0, -1, 90, 120), (5, 5, 5, 9), (9, 5, 9, 9)]
+)
+def test_box_outside_the_image_is_no_picture(box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(
+        FerError, match=r"box \(.*\) \(top, left, right, bottom\) is outside an image of 120 x 90 pixels"
+    ):
+        canonical_picture(make_picture(120, 90), box, PLAIN)
+
+
+def test_input_is_left_alone() -> None:
+    image = make_picture(64, 64)
+    before = image.copy()
+    canonical_picture(image, None, CanonicalSpec(size=64))
+    assert np.array_equal(image, before)
+
+
+def test_digest_tells_pictures_apart() -> None:
+    spec = CanonicalSpec(size=64)
+    others = [
+        replace(spec, size=96),
+        replace(spec, clahe=False),
+        replace(spec, clahe_clip_limit=3.0),
+        replace(spec, clahe_tiles=4),
+    ]
+    assert len({spec.digest(), *(other.digest() for other in others)}) == 5
+    assert spec.digest() == CanonicalSpec(size=64, clahe_clip_limit=2.0, clahe_tiles=8).digest()
+    assert replace(PLAIN, clahe_tiles=4).digest() == PLAIN.digest()  # unused without CLAHE
+    assert len(spec.digest()) == 64
+
+
+def test_decode_gives_rgb(tmp_path: Path) -> None:
+    image = make_picture(20, 30)
+    path = tmp_path / "é 表.png"
+    Image.fromarray(image).save(path)
+    assert np.array_equal(decode(path), image)
+    grey = tmp_path / "grey.png"
+    Image.fromarray(image[..., 0]).save(grey)
+    assert np.array_equal(decode(grey), np.repeat(image[..., :1], 3, axis=2))
+
+
+def test_decode_applies_the_exif_orientation(tmp_path: Path) -> None:
+    image = make_picture(20, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise by a quarter
+    Image.fromarray(image).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(decode(tmp_path / "a.png"), np.rot90(image, -1))
+
+
+def test_decode_refuses_what_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(FerError, match=r"cannot read .*absent.png: No such file"):
+        decode(tmp_path / "absent.png")
+    with pytest.raises(FerError, match=r"cannot read .*: Is a directory"):
+        decode(tmp_path)
+    for content in (b"", b"not a picture"):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(FerError, match=rf"cannot decode .*a.png \({len(content)} bytes\)"):
+            decode(tmp_path / "a.png")
+    data = cv2.imencode(".jpg", make_picture(64, 64))[1].tobytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(FerError, match=r"cannot decode .*cut.jpg"):
+        decode(tmp_path / "cut.jpg")
+    header = bytearray(cv2.imencode(".bmp", make_picture(4, 4))[1].tobytes())
+    header[18:26] = np.array([60000, 60000], dtype="<i4").tobytes()  # width and height
+    (tmp_path / "huge.bmp").write_bytes(header)
+    with pytest.raises(FerError, match=r"cannot decode .*huge.bmp"):
+        decode(tmp_path / "huge.bmp")

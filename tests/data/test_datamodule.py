@@ -1,0 +1,140 @@
+import os
+from collections.abc import Iterable
+
+import pytest
+import torch
+from torch import Tensor
+
+from fer_lightning.data.augment import jitter_colours
+from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.config import AugmentationConfig, AugmentationKind, DataConfig, SourceFilterConfig
+from fer_lightning.data.datamodule import FerDataModule, eval_loader, worker_count
+from fer_lightning.data.dataset import Batch
+from fer_lightning.data.selection import Selection, select_rows
+from fer_lightning.errors import FerError
+from tests.data.conftest import Workshop, cycle_rows
+
+SPEC = CanonicalSpec(size=16)
+
+# Two workers on a machine of one core: slow, and meant so.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+
+
+@pytest.fixture
+def selection(workshop: Workshop) -> Selection:
+    train, val = cycle_rows(21), cycle_rows(11, split="val")
+    rows = [*val[:4], *train, *val[4:]]
+    return select_rows(DataConfig(manifest=str(workshop.write(rows, draw=True))), SourceFilterConfig(), seed=1)
+
+
+def make_module(
+    selection: Selection,
+    *,
+    kind: AugmentationKind = AugmentationKind.light,
+    num_workers: int = 0,
+    min_per_class: int = 0,
+) -> FerDataModule:
+    return FerDataModule(
+        selection,
+        SPEC,
+        AugmentationConfig(kind=kind),
+        batch_size=8,
+        min_per_class=min_per_class,
+        seed=9,
+        num_workers=num_workers,
+    )
+
+
+def join(batches: Iterable[Batch]) -> list[Tensor]:
+    return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_val_is_every_row_once_in_manifest_order(selection: Selection, num_workers: int) -> None:
+    batches = list(make_module(selection, num_workers=num_workers).val_dataloader())
+    assert [len(batch.labels) for batch in batches] == [8, 3]
+    rows = torch.cat([batch.rows for batch in batches])
+    assert rows.tolist() == selection.rows["val"].tolist() == [0, 1, 2, 3, *range(25, 32)]
+    assert torch.cat([batch.labels for batch in batches]).tolist() == selection.manifest.labels[rows.numpy()].tolist()
+
+
+def test_training_batches_are_the_same_whatever_the_number_of_workers(selection: Selection) -> None:
+    epochs = []
+    for num_workers in (0, 2):
+        loader = make_module(selection, num_workers=num_workers, min_per_class=1).train_dataloader()
+        assert len(loader) == 3
+        for epoch in (0, 1):
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]  # ours, or Lightning would not call it
+            epochs.append(join(loader))
+    for first, second in zip(epochs[:2], epochs[2:], strict=True):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(first, second, strict=True))
+    assert not torch.equal(epochs[0][0], epochs[1][0])
+    assert set(epochs[0][2].tolist()) <= set(selection.rows["train"].tolist())
+
+
+def test_training_shows_every_row_in_an_epoch(selection: Selection) -> None:
+    module = make_module(selection)
+    rows = join(module.train_dataloader())[2].tolist()
+    assert set(rows) == set(selection.rows["train"].tolist())
+    assert module.train_batches().coverage(0) == 1.0
+
+
+def test_jitter_is_applied_on_the_device_and_to_training_batches_only(selection: Selection) -> None:
+    module = make_module(selection)
+    train, val = next(iter(module.train_dataloader())), next(iter(module.val_dataloader()))
+    jittered = module.on_after_batch_transfer(train, 0)
+    plain = train.pictures.float() / 255
+    assert train.jitters.shape == (8, 4)
+    torch.testing.assert_close(jittered.pictures, jitter_colours(plain, train.jitters), rtol=0, atol=1e-6)
+    assert (jittered.pictures - plain).abs().max() > 0.02
+    assert torch.equal(jittered.labels, train.labels)
+    assert torch.equal(jittered.rows, train.rows)
+    untouched = module.on_after_batch_transfer(val, 0)
+    torch.testing.assert_close(untouched.pictures, val.pictures.float() / 255, rtol=0, atol=1e-6)
+    assert untouched.pictures.dtype == torch.float32
+
+
+def test_no_augmentation_leaves_training_pictures_alone(selection: Selection) -> None:
+    module = make_module(selection, kind=AugmentationKind.none)
+    batch = next(iter(module.train_dataloader()))
+    changed = module.on_after_batch_transfer(batch, 0).pictures
+    torch.testing.assert_close(changed, batch.pictures.float() / 255, rtol=0, atol=1e-6)
+
+
+def test_strong_augmentation_survives_two_workers(selection: Selection) -> None:
+    alone, shared = (
+        join(make_module(selection, kind=AugmentationKind.strong, num_workers=number).train_dataloader())
+        for number in (0, 2)
+    )
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(alone, shared, strict=True))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_broken_picture_ends_in_one_clear_line(selection: Selection, num_workers: int) -> None:
+    path = selection.manifest.root / selection.manifest.image_paths[2]
+    path.write_bytes(b"broken")
+    with pytest.raises(FerError) as caught:
+        list(make_module(selection, num_workers=num_workers).val_dataloader())
+    assert str(caught.value) == f"manifest line 4, pictures/val002.png: cannot decode {path} (6 bytes)"
+
+
+def test_empty_splits_are_refused(selection: Selection) -> None:
+    with pytest.raises(FerError, match=r"split 'test' of .* has no rows after source_filter=all"):
+        make_module(selection).test_dataloader()
+    selection.rows["train"] = selection.rows["test"]
+    with pytest.raises(FerError, match=r"has no train rows"):
+        make_module(selection).train_dataloader()
+
+
+def test_eval_loader_takes_any_batch_size(selection: Selection) -> None:
+    for batch_size in (1, 11, 100):
+        loader = eval_loader(selection, "val", SPEC, batch_size=batch_size, num_workers=0)
+        assert join(loader)[2].tolist() == selection.rows["val"].tolist()
+        assert len(loader) == -(-11 // batch_size)
+
+
+def test_worker_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (worker_count(0), worker_count(5), worker_count(20)) == (0, 5, 20)
+    for processors, expected in ((None, 0), (1, 0), (2, 1), (9, 8), (64, 8)):
+        monkeypatch.setattr(os, "cpu_count", lambda processors=processors: processors)
+        assert worker_count(None) == expected

@@ -1,0 +1,151 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from fer_lightning.data.config import DataConfig, SourceFilterConfig
+from fer_lightning.data.selection import Selection, select_rows
+from fer_lightning.errors import FerError
+from tests.data.conftest import Row, Workshop, cycle_rows, make_box, make_row
+
+
+def select(workshop: Workshop, rows: list[Row], *, include: tuple[str, ...] = (), **options: object) -> Selection:
+    config = DataConfig(manifest=str(workshop.write(rows)))
+    for name, value in options.items():
+        setattr(config, name, value)
+    return select_rows(config, SourceFilterConfig(name="some", include=list(include)), seed=1)
+
+
+def reported_lines() -> list[int]:
+    with Path("manifest.faults.csv").open(newline="", encoding="utf-8") as file:
+        return [int(row["line"]) for row in csv.DictReader(file)]
+
+
+def mixed_rows(workshop: Workshop) -> list[Row]:
+    """Rows with a fault of each phase at lines 3 (label), 5 (missing file) and 7 (box)."""
+    rows = cycle_rows(6)
+    workshop.write(rows, draw=True)
+    rows[1]["label"] = "Contempt"
+    (workshop.root / rows[3]["image_path"]).unlink()
+    rows[5].update(make_box(0, 0, 25, 24))
+    return [*rows, *cycle_rows(3, split="val")]
+
+
+def test_rows_per_split_in_manifest_order(workshop: Workshop) -> None:
+    order = ["val", "train", "test", "train", "val"]
+    rows = [make_row(f"{number}.png", split=split) for number, split in enumerate(order)]
+    workshop.write(rows, draw=True)
+    selection = select(workshop, rows)
+    assert {split: chosen.tolist() for split, chosen in selection.rows.items()} == {
+        "train": [1, 3],
+        "val": [0, 4],
+        "test": [2],
+    }
+    assert (selection.carved_val_rows, selection.rows_left_out) == (0, 0)
+    assert selection.fingerprint("val") == selection.manifest.fingerprint(selection.rows["val"])
+    assert list(workshop.root.glob("*.faults.csv")) == []
+
+
+@pytest.mark.usefixtures("workshop")
+def test_no_manifest_says_how_to_get_one() -> None:
+    with pytest.raises(FerError, match=r"(?s)data.manifest is not set.*task=build_manifest build=folder"):
+        select_rows(DataConfig(), SourceFilterConfig(), seed=1)
+    with pytest.raises(FerError, match=r"the generated set is not drawn yet"):
+        select_rows(DataConfig(manifest="datasets/generated/manifest.csv"), SourceFilterConfig(), seed=1)
+    with pytest.raises(FerError, match=r"no manifest at other.csv"):
+        select_rows(DataConfig(manifest="other.csv"), SourceFilterConfig(), seed=1)
+
+
+def test_missing_file_is_refused_with_line_and_path(workshop: Workshop) -> None:
+    rows = cycle_rows(4)
+    workshop.write(rows, draw=True)
+    (workshop.root / rows[2]["image_path"]).unlink()
+    with pytest.raises(FerError, match=r"1 faulty row:\n  line 4: no such file under .*train002.png"):
+        select(workshop, rows)
+    assert reported_lines() == [4]
+
+
+def test_files_of_left_out_sources_and_unused_splits_are_not_asked_for(workshop: Workshop) -> None:
+    used = cycle_rows(7) + cycle_rows(7, split="val")
+    workshop.write(used, draw=True)
+    rows = [*used, make_row("absent.png", source="other"), make_row("gone.png", split="test")]
+    path = str(workshop.write(rows))
+    mine = SourceFilterConfig(include=["ferplus"])
+    selection = select_rows(DataConfig(manifest=path), mine, seed=1, splits=("train", "val"))
+    assert len(selection.rows["test"]) == 1
+    with pytest.raises(FerError, match=r"gone.png"):
+        select_rows(DataConfig(manifest=path), mine, seed=1)
+
+
+def test_cap_is_on_the_faults_of_all_phases(workshop: Workshop) -> None:
+    rows = mixed_rows(workshop)
+    for row in rows[6:]:
+        workshop.draw(row["image_path"])
+    with pytest.raises(FerError, match=r"1 faulty row:\n  line 3: unknown label"):
+        select(workshop, rows)
+    for allowed in (1, 2):
+        with pytest.raises(
+            FerError, match=r"3 faulty rows:\n  line 3: .*\n  line 5: no such file.*\n  line 7: box is outside"
+        ):
+            select(workshop, rows, max_bad_rows=allowed)
+        assert reported_lines() == [3, 5, 7]
+    selection = select(workshop, rows, max_bad_rows=3)
+    assert reported_lines() == [3, 5, 7]
+    assert selection.rows_left_out == 3
+    names = [selection.manifest.image_paths[row] for row in selection.rows["train"]]
+    assert names == [f"pictures/train00{number}.png" for number in (0, 2, 4)]
+
+
+def test_faults_of_the_first_phase_alone_are_counted(workshop: Workshop, caplog: pytest.LogCaptureFixture) -> None:
+    rows = cycle_rows(3) + cycle_rows(3, split="val")
+    workshop.write(rows, draw=True)
+    rows[0]["label"] = "Contempt"
+    selection = select(workshop, rows, max_bad_rows=5)
+    assert selection.rows_left_out == 1
+    assert "left out 1 faulty rows (data.max_bad_rows=5)" in caplog.text
+
+
+def test_included_source_whose_rows_are_all_faulty(workshop: Workshop) -> None:
+    rows = [make_row("a.png", "Contempt", source="expw_hq"), make_row("b.png")]
+    with pytest.raises(FerError, match=r"includes expw_hq, which has no row"):
+        select(workshop, rows, include=("expw_hq",), max_bad_rows=1)
+    with pytest.raises(FerError, match=r"no row is left of"):
+        select(workshop, rows[:1], include=("expw_hq",), max_bad_rows=1)
+
+
+def test_val_is_carved_from_train_by_group(workshop: Workshop) -> None:
+    rows = [{**row, "subject": str(number // 14)} for number, row in enumerate(cycle_rows(140))]
+    workshop.write(rows, draw=True)
+    selection = select(workshop, rows, val_fraction=0.2)
+    train, val = selection.rows["train"], selection.rows["val"]
+    assert selection.carved_val_rows == len(val) == 28
+    assert sorted([*train.tolist(), *val.tolist()]) == list(range(140))
+    subjects = selection.manifest.extras["subject"]
+    assert not {subjects[row] for row in train} & {subjects[row] for row in val}
+    folds = selection.folds("val", 2).tolist()
+    assert sorted(set(folds)) == [0, 1]
+    assert len({(subjects[row], fold) for row, fold in zip(val.tolist(), folds, strict=True)}) == 2
+
+
+def test_carved_val_is_the_same_whichever_split_is_asked_for(workshop: Workshop) -> None:
+    rows = cycle_rows(70)
+    workshop.write(rows, draw=True)
+    (workshop.root / rows[5]["image_path"]).unlink()
+    config = DataConfig(manifest=str(workshop.write(rows)), max_bad_rows=1)
+    first, second = (
+        select_rows(config, SourceFilterConfig(), seed=1, splits=splits) for splits in (("train", "val"), ("val",))
+    )
+    assert first.fingerprint("val") == second.fingerprint("val")
+    assert first.rows_left_out == second.rows_left_out == 1
+    with pytest.raises(FerError, match=r"train005.png"):
+        select_rows(DataConfig(manifest=config.manifest), SourceFilterConfig(), seed=1, splits=("val",))
+
+
+def test_misspelt_group_column_is_refused_where_it_would_matter(workshop: Workshop) -> None:
+    rows = cycle_rows(14)
+    workshop.write(rows, draw=True)
+    with pytest.raises(FerError, match=r"data.group_columns names subjct, which is neither a column of .* nor"):
+        select(workshop, rows, group_columns=["subjct", "orig_image"])
+    assert select(workshop, rows, group_columns=["subject"], val_fraction=0.5).carved_val_rows > 0
+    named = [{**row, "camera": str(number % 7)} for number, row in enumerate(rows)]
+    assert select(workshop, named, group_columns=["camera"], val_fraction=0.5).group_columns == ("camera",)

@@ -1,0 +1,99 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from fer_lightning.labels import NUM_CLASSES
+from fer_lightning.models.classifier import Classifier
+from fer_lightning.models.neck_and_head import CosineHead, Neck
+from tests.runs.examples import IMAGE_SIZE, tiny_classifier, tiny_spec
+
+
+def test_cosines_by_hand() -> None:
+    head = CosineHead(2, 3)
+    with torch.no_grad():
+        head.directions.copy_(torch.tensor([[5.0, 0.0], [0.0, 0.1], [-3.0, -3.0]]))
+    cosines = head(torch.tensor([[2.0, 2.0], [-7.0, 0.0]]))
+    half = math.sqrt(0.5)
+    torch.testing.assert_close(cosines, torch.tensor([[half, half, -1.0], [-1.0, 0.0, half]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_cosines_are_float32_at_least(dtype: torch.dtype) -> None:
+    cosines = CosineHead(4, 7)(torch.randn(3, 4).to(dtype))
+    assert cosines.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
+def test_the_head_ignores_autocast() -> None:
+    head, embeddings = CosineHead(64, 7), torch.randn(16, 64)
+    plain = head(embeddings)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = head(embeddings)
+        other = nn.functional.linear(embeddings, head.directions)
+    assert other.dtype == torch.bfloat16  # autocast was on
+    assert inside.dtype == torch.float32
+    assert torch.equal(inside, plain)
+
+
+@pytest.mark.parametrize("scale", [1e-20, 1e-3, 1.0, 1e18])
+def test_cosines_stay_in_range(scale: float) -> None:
+    head = CosineHead(32, 7)
+    embeddings = torch.cat([torch.randn(500, 32), head.directions.detach(), -head.directions.detach()]) * scale
+    cosines = head(embeddings)
+    assert torch.isfinite(cosines).all()
+    assert float(cosines.detach().abs().max()) <= 1 + 1e-6
+
+
+def test_an_embedding_of_zeros_has_finite_cosines_and_gradients() -> None:
+    head, embeddings = CosineHead(8, 7), torch.zeros(1, 8, requires_grad=True)
+    cosines = head(embeddings)
+    cosines.sum().backward()
+    assert torch.equal(cosines.detach(), torch.zeros(1, 7))
+    assert embeddings.grad is not None
+    assert torch.isfinite(embeddings.grad).all()
+
+
+def test_the_neck_is_linear_norm_silu_dropout() -> None:
+    neck = Neck(12, 5, 0.2)
+    assert [type(layer) for layer in neck] == [nn.Linear, nn.BatchNorm1d, nn.SiLU, nn.Dropout]
+    assert neck[0].weight.shape == (5, 12)
+    assert neck[3].p == 0.2
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_efficientnet", "mobilenetv3_small_050"])
+def test_pictures_in_logits_out(backbone: str) -> None:
+    classifier = Classifier(tiny_spec(backbone)).eval()
+    pictures = torch.rand(3, 3, IMAGE_SIZE, IMAGE_SIZE)
+    with torch.inference_mode():
+        logits, cosines = classifier(pictures), classifier.cosines(pictures)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            half = classifier(pictures)
+    assert logits.shape == (3, NUM_CLASSES)
+    torch.testing.assert_close(logits, 30.0 * cosines)
+    assert float(cosines.abs().max()) <= 1 + 1e-6
+    assert logits.dtype == half.dtype == torch.float32
+
+
+def test_standardisation_is_inside() -> None:
+    classifier = tiny_classifier().eval()
+    seen = []
+    classifier.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    picture = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1).expand(1, 3, IMAGE_SIZE, IMAGE_SIZE)
+    with torch.inference_mode():
+        classifier(picture)
+        classifier(torch.ones(1, 3, IMAGE_SIZE, IMAGE_SIZE))
+    assert torch.equal(seen[0], torch.zeros_like(seen[0]))
+    white = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
+    torch.testing.assert_close(seen[1], white.view(1, 3, 1, 1).expand_as(seen[1]))
+
+
+def test_a_checkpoint_cannot_change_the_standardisation() -> None:
+    assert not {"mean", "std"} & set(tiny_classifier().state_dict())
+
+
+def test_a_spec_builds_its_classifier_again() -> None:
+    spec = tiny_spec()
+    assert type(spec)(**spec.to_dict()) == spec
+    assert all(isinstance(value, str | int | float) for value in spec.to_dict().values())
+    assert list(Classifier(spec).state_dict()) == list(tiny_classifier().state_dict())

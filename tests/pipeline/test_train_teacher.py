@@ -1,0 +1,336 @@
+"""A toy teacher from manifest to run directory: proof, repeatability, resume, init, refusals."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from fer_lightning.errors import FerError, RunLockedError, TrainingError
+from fer_lightning.files import sha256_of
+from fer_lightning.labels import EMOTIONS
+from fer_lightning.pipeline.config import EvaluateRun, EvaluationTarget, ExportOnnxRun, ExportTarget, TrainTeacherRun
+from fer_lightning.pipeline.evaluate import evaluate
+from fer_lightning.pipeline.export_onnx import export_onnx
+from fer_lightning.pipeline.train_teacher import train_teacher
+from fer_lightning.runs.artifacts import (
+    AlignmentReport,
+    Calibration,
+    Environment,
+    Evaluation,
+    History,
+    OnnxExport,
+    ReliabilityMetrics,
+    read_artifact,
+)
+from fer_lightning.runs.checkpoint import read_checkpoint
+from fer_lightning.runs.config import OnExisting, RunConfig
+from fer_lightning.runs.lock import RunLock
+from fer_lightning.training.config import ClassWeights, ImbalanceConfig, OptimizerName
+from tests.conftest import toy_run
+
+# Lightning 2.6 beside torch 2.13: a deprecated call of its own, silenced in a run but raised first under "error".
+pytestmark = pytest.mark.filterwarnings("ignore:.*treespec, LeafSpec.*")
+
+
+def run_dir(run: TrainTeacherRun) -> Path:
+    return Path(run.run.root) / "teachers" / run.name
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return read_checkpoint(path, option="test").weights
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    left, right = weights(first), weights(second)
+    assert left.keys() == right.keys()
+    for name, value in left.items():
+        assert torch.equal(value, right[name]), name
+
+
+@pytest.fixture(scope="module")
+def finished(toy_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished toy run of three epochs, with ONNX files."""
+    run = toy_run(toy_manifest, tmp_path_factory.mktemp("runs"), epochs=3, onnx=True)
+    train_teacher(run)
+    return run_dir(run)
+
+
+def test_run_directory_holds_every_artifact_of_the_documents(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    wanted = {"best.pt", "checkpoint_last.pt", "best.onnx", "last.onnx", "history.json", "reliabilitymetrics.json"}
+    wanted |= {"calibration.json", "alignmentreport.json", "environment.json", "config.yaml", "run.log", "timings.json"}
+    assert wanted <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert ".run.lock" not in names
+
+
+def test_every_figure_is_bound_to_its_checkpoint_and_rows(finished: Path) -> None:
+    metrics = read_artifact(finished / "reliabilitymetrics.json", ReliabilityMetrics)
+    alignment = read_artifact(finished / "alignmentreport.json", AlignmentReport)
+    calibration = read_artifact(finished / "calibration.json", Calibration)
+    for judged, entry, name in (
+        (metrics.best, calibration.best, "best.pt"),
+        (metrics.last, calibration.last, "checkpoint_last.pt"),
+    ):
+        digest = sha256_of(finished / name)
+        assert (judged.checkpoint, judged.checkpoint_sha256, entry.checkpoint_sha256) == (name, digest, digest)
+        assert judged.n == alignment.val_rows == sum(judged.support.values())
+        assert judged.row_set_fingerprint == alignment.row_set_fingerprints["val"]
+        assert judged.canonical_digest == alignment.canonical_digest
+        assert judged.temperature == entry.temperature
+        assert "cross-fitted on val in 5 folds" in judged.scaled_how
+    assert alignment.class_order == list(EMOTIONS)
+    assert alignment.starting_weights.kind == "random"
+    assert read_artifact(finished / "environment.json", Environment).torch == torch.__version__
+
+
+def test_history_agrees_with_the_checkpoints_it_describes(finished: Path) -> None:
+    history = read_artifact(finished / "history.json", History).epochs
+    metrics = read_artifact(finished / "reliabilitymetrics.json", ReliabilityMetrics)
+    assert [record.epoch for record in history] == [0, 1, 2]
+    assert metrics.last.epoch == 2
+    assert metrics.last.raw.macro_f1 == pytest.approx(history[-1].val_raw.macro_f1, abs=1e-12)
+    assert metrics.last.raw.nll == pytest.approx(history[-1].val_raw.nll, rel=1e-6)
+    best = max(history, key=lambda record: record.val_raw.macro_f1)
+    assert metrics.best.epoch == best.epoch
+    assert [record.margin_rad for record in history] == pytest.approx([0.0, 0.175, 0.35])
+    assert all(record.row_coverage == 1.0 for record in history)
+
+
+def test_evaluate_gives_the_runs_own_figures_for_checkpoint_and_onnx(finished: Path, tmp_path: Path) -> None:
+    metrics = read_artifact(finished / "reliabilitymetrics.json", ReliabilityMetrics)
+    answers = []
+    for name in ("best.pt", "best.onnx"):
+        output = tmp_path / name
+        target = EvaluationTarget(checkpoint=str(finished / name), output_dir=str(output))
+        evaluate(EvaluateRun(evaluate=target, run=RunConfig(root=str(tmp_path))))
+        result = read_artifact(output / "evaluation.json", Evaluation).result
+        assert result.raw.accuracy == metrics.best.raw.accuracy
+        assert result.scaled is not None
+        assert metrics.best.scaled is not None
+        for figure in ("macro_f1", "nll", "ece", "brier", "minority_f1"):
+            assert getattr(result.raw, figure) == pytest.approx(getattr(metrics.best.raw, figure), abs=1e-5)
+            assert getattr(result.scaled, figure) == pytest.approx(getattr(metrics.best.scaled, figure), abs=1e-5)
+        with (output / "predictions.csv").open() as file:
+            answers.append([(row["row_id"], row["prediction"]) for row in csv.DictReader(file)])
+        assert len(answers[-1]) == metrics.best.n
+    assert answers[0] == answers[1]
+
+
+def test_evaluate_on_test_applies_the_val_temperature_and_never_fits(finished: Path, tmp_path: Path) -> None:
+    target = EvaluationTarget(checkpoint=str(finished), split="test", output_dir=str(tmp_path / "out"))
+    evaluate(EvaluateRun(evaluate=target))
+    result = read_artifact(tmp_path / "out" / "evaluation.json", Evaluation).result
+    calibration = read_artifact(finished / "calibration.json", Calibration).best.temperature
+    assert result.split == "test"
+    assert result.temperature == calibration
+    assert calibration.fitted_on_split == "val"
+    assert "fitted on val" in result.scaled_how
+
+
+def test_evaluate_refuses_to_write_into_a_run_directory(finished: Path) -> None:
+    target = EvaluationTarget(checkpoint=str(finished), output_dir=str(finished))
+    with pytest.raises(FerError, match="is a run directory"):
+        evaluate(EvaluateRun(evaluate=target))
+
+
+def test_evaluate_refuses_recorded_rows_that_changed(
+    toy_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(toy_manifest.read_text())
+    run = toy_run(manifest, tmp_path, epochs=1)
+    run.data.root = str(toy_manifest.parent)
+    train_teacher(run)
+    lines = manifest.read_text().splitlines()
+    index = next(i for i, line in enumerate(lines) if ",val," in line and ",Happy," in line)
+    lines[index] = lines[index].replace(",Happy,", ",Sad,")
+    manifest.write_text("\n".join(lines) + "\n")
+    with pytest.raises(FerError, match="no longer holds the val rows"):
+        evaluate(EvaluateRun(evaluate=EvaluationTarget(checkpoint=str(run_dir(run)))))
+
+
+def test_export_verb_rewrites_one_file_and_keeps_the_other(finished: Path) -> None:
+    before = sha256_of(finished / "best.onnx")
+    export_onnx(ExportOnnxRun(export=ExportTarget(run_dir=str(finished), which=["last"])))
+    assert sha256_of(finished / "best.onnx") == before
+    record = read_artifact(finished / "onnx.json", OnnxExport)
+    assert sorted(parity.file for parity in record.files) == ["best.onnx", "last.onnx"]
+    assert all(parity.same_argmax for parity in record.files)
+
+
+def test_a_finished_run_is_not_resumed_silently(finished: Path, toy_manifest: Path) -> None:
+    run = toy_run(toy_manifest, finished.parent.parent, epochs=3, onnx=True)
+    run.run.on_existing = OnExisting.resume
+    with pytest.raises(FerError, match="trained all 3 of 3 epochs"):
+        train_teacher(run)
+
+
+def test_an_existing_run_is_refused_with_the_ways_out(finished: Path, toy_manifest: Path) -> None:
+    same = toy_run(toy_manifest, finished.parent.parent, epochs=3, onnx=True)
+    with pytest.raises(FerError, match=r"run\.on_existing=resume"):
+        train_teacher(same)
+    other = toy_run(toy_manifest, finished.parent.parent, epochs=4, onnx=True)
+    with pytest.raises(FerError, match=r"stage\.epochs: recorded 3, now 4"):
+        train_teacher(other)
+
+
+def test_killed_between_training_and_its_end_finishes_on_resume(toy_manifest: Path, tmp_path: Path) -> None:
+    run = toy_run(toy_manifest, tmp_path, epochs=1)
+    train_teacher(run)
+    (run_dir(run) / "reliabilitymetrics.json").unlink()
+    run.run.on_existing = OnExisting.resume
+    history = (run_dir(run) / "history.json").read_bytes()
+    train_teacher(run)
+    assert (run_dir(run) / "reliabilitymetrics.json").exists()
+    assert (run_dir(run) / "history.json").read_bytes() == history
+
+
+def test_two_runs_with_one_seed_are_equal_whatever_the_loader(toy_manifest: Path, tmp_path: Path) -> None:
+    first = toy_run(toy_manifest, tmp_path, tag="one")
+    second = toy_run(toy_manifest, tmp_path, tag="two")
+    second.data.num_workers = 2
+    for run in (first, second):
+        train_teacher(run)
+    assert (run_dir(first) / "history.json").read_bytes() == (run_dir(second) / "history.json").read_bytes()
+    for name in ("best.pt", "checkpoint_last.pt"):
+        assert_same_weights(run_dir(first) / name, run_dir(second) / name)
+
+
+def test_another_seed_gives_another_run(toy_manifest: Path, tmp_path: Path) -> None:
+    first, second = toy_run(toy_manifest, tmp_path, epochs=1), toy_run(toy_manifest, tmp_path, epochs=1)
+    second.run.seed = 7
+    for run in (first, second):
+        train_teacher(run)
+    losses = [read_artifact(run_dir(run) / "history.json", History).epochs[0].train_loss for run in (first, second)]
+    assert losses[0] != losses[1]
+
+
+_CHILD = """
+import sys
+from pathlib import Path
+from fer_lightning.runs.config import OnExisting
+from fer_lightning.pipeline.train_teacher import train_teacher
+from tests.conftest import toy_run
+run = toy_run(Path(sys.argv[1]), Path(sys.argv[2]), epochs=4)
+run.stage.accumulate = 3
+run.imbalance.min_per_class = 1
+run.run.on_existing = OnExisting.resume
+train_teacher(run)
+"""
+
+
+def start_child(manifest: Path, root: Path) -> "subprocess.Popen[bytes]":
+    repository = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", _CHILD, str(manifest), str(root)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+
+
+def test_a_run_killed_in_the_middle_equals_an_uninterrupted_one(toy_manifest: Path, tmp_path: Path) -> None:
+    plain = toy_run(toy_manifest, tmp_path / "plain", epochs=4)
+    plain.stage.accumulate = 3
+    plain.imbalance.min_per_class = 1
+    train_teacher(plain)
+    killed = tmp_path / "killed" / "teachers" / plain.name
+    for epochs_before_kill in (1, 2):
+        child = start_child(toy_manifest, tmp_path / "killed")
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and child.poll() is None:
+            history = killed / "history.json"
+            if history.exists() and len(json.loads(history.read_text())["epochs"]) >= epochs_before_kill:
+                break
+            time.sleep(0.02)
+        time.sleep(0.15)
+        assert child.poll() is None, "the child ended before it could be killed"
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        assert (killed / ".run.lock").exists()
+    child = start_child(toy_manifest, tmp_path / "killed")
+    assert child.wait(timeout=180) == 0
+    assert (killed / "history.json").read_bytes() == (run_dir(plain) / "history.json").read_bytes()
+    for name in ("best.pt", "checkpoint_last.pt"):
+        assert_same_weights(killed / name, run_dir(plain) / name)
+
+
+def test_a_locked_directory_names_its_holder(toy_manifest: Path, tmp_path: Path) -> None:
+    run = toy_run(toy_manifest, tmp_path)
+    run_dir(run).mkdir(parents=True)
+    with RunLock(run_dir(run)), pytest.raises(RunLockedError, match=f"pid {os.getpid()}"):
+        train_teacher(run)
+
+
+def test_resuming_on_other_rows_is_refused(toy_manifest: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text(toy_manifest.read_text())
+    run = toy_run(manifest, tmp_path, epochs=2)
+    run.data.root = str(toy_manifest.parent)
+    train_teacher(run)
+    (run_dir(run) / "reliabilitymetrics.json").unlink()
+    manifest.write_text(manifest.read_text().replace(",Happy,", ",Sad,", 1))
+    run.run.on_existing = OnExisting.resume
+    with pytest.raises(FerError, match="started on other data: manifest_sha256"):
+        train_teacher(run)
+
+
+def test_init_from_starts_a_new_run_with_the_weights_of_another(
+    finished: Path, toy_manifest: Path, tmp_path: Path
+) -> None:
+    run = toy_run(toy_manifest, tmp_path, epochs=1)
+    run.stage.init_from = str(finished)
+    run.optimizer.lr = run.optimizer.min_lr = 1e-12
+    run.optimizer.name = OptimizerName.sgd
+    train_teacher(run)
+    started = read_artifact(run_dir(run) / "alignmentreport.json", AlignmentReport).starting_weights
+    assert (started.kind, started.loaded_share) == ("init_from", 1.0)
+    assert started.source_sha256 == sha256_of(finished / "best.pt")
+    moved, source = weights(run_dir(run) / "best.pt"), weights(finished / "best.pt")
+    assert torch.allclose(moved["head.directions"], source["head.directions"], atol=1e-6)
+
+
+def test_init_from_refuses_another_backbone(finished: Path, toy_manifest: Path, tmp_path: Path) -> None:
+    run = toy_run(toy_manifest, tmp_path, epochs=1)
+    run.stage.init_from = str(finished)
+    run.backbone.name = "test_efficientnet"
+    with pytest.raises(FerError, match="holds test_resnet, this run trains test_efficientnet"):
+        train_teacher(run)
+
+
+@pytest.mark.parametrize(
+    "imbalance",
+    [
+        ImbalanceConfig(class_weights=ClassWeights.effective_number),
+        ImbalanceConfig(class_weights=ClassWeights.inverse_frequency),
+        ImbalanceConfig(min_per_class=2),
+    ],
+)
+@pytest.mark.parametrize("optimizer", [OptimizerName.adamw_safe, OptimizerName.sgd])
+def test_every_imbalance_correction_and_optimizer_trains(
+    toy_manifest: Path, tmp_path: Path, imbalance: ImbalanceConfig, optimizer: OptimizerName
+) -> None:
+    run = toy_run(toy_manifest, tmp_path, epochs=1)
+    run.imbalance = imbalance
+    run.optimizer.name = optimizer
+    run.optimizer.gradient_clip_norm = 1.0
+    train_teacher(run)
+    record = read_artifact(run_dir(run) / "history.json", History).epochs[0]
+    assert 0 < record.train_loss < 20
+    assert (record.row_coverage < 1.0) == bool(imbalance.min_per_class)
+
+
+def test_a_diverging_run_stops_with_the_ways_out(toy_manifest: Path, tmp_path: Path) -> None:
+    run = toy_run(toy_manifest, tmp_path, epochs=1)
+    run.optimizer.name = OptimizerName.sgd
+    run.optimizer.lr = 1e30
+    run.optimizer.warmup_epochs = 0
+    with pytest.raises(TrainingError, match=r"training diverged in epoch 1.*optimizer\.gradient_clip_norm"):
+        train_teacher(run)
+    assert not (run_dir(run) / "best.pt").exists()

@@ -1,0 +1,146 @@
+"""The command line as a user meets it: exit codes, one clear message, nothing slow before a refusal."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+# Runs the entry point, then says on stderr which slow packages were imported.
+_PROBE = """
+import sys, atexit
+slow = {"torch", "lightning", "timm", "cv2", "onnxruntime", "matplotlib"}
+atexit.register(lambda: print("SLOW:", sorted(slow & set(sys.modules)), file=sys.stderr))
+from fer_lightning.__main__ import main
+sys.argv = ["fer_lightning", *sys.argv[1:]]
+main()
+"""
+
+
+def command(*arguments: str, folder: Path) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}
+    return subprocess.run(
+        [sys.executable, "-c", _PROBE, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def photo_manifest(folder: Path, *rows: str) -> str:
+    """Write two 40 x 50 photos and a manifest with these rows beside them."""
+    for name in ("a.png", "b.png"):
+        cv2.imwrite(str(folder / name), np.full((40, 50, 3), 90, np.uint8))
+    header = "image_path,label,split,source,bbox_top,bbox_left,bbox_right,bbox_bottom"
+    manifest = folder / "manifest.csv"
+    manifest.write_text("\n".join([header, *rows]) + "\n")
+    return f"data.manifest={manifest}"
+
+
+GOOD = ("a.png,Happy,train,lab,,,,", "b.png,Sad,val,lab,,,,")
+
+
+def assert_refused(answer: "subprocess.CompletedProcess[str]", *parts: str) -> None:
+    """Exit code 2, every part in the message, no traceback, nothing slow imported."""
+    assert answer.returncode == 2, answer.stderr
+    for part in parts:
+        assert part in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert "SLOW: []" in answer.stderr
+
+
+def test_help_lists_groups_verbs_and_options(tmp_path: Path) -> None:
+    answer = command("--help", folder=tmp_path)
+    assert answer.returncode == 0
+    for part in ("backbone: ", "build_manifest", "stageA_rn18", "image_size: 224", "task=VERB"):
+        assert part in answer.stdout
+    assert "SLOW: []" in answer.stderr
+
+
+def test_help_of_another_verb_shows_its_options(tmp_path: Path) -> None:
+    answer = command("task=evaluate", "--help", folder=tmp_path)
+    assert "checkpoint: null" in answer.stdout
+    assert "margin_rad" not in answer.stdout
+
+
+def test_no_data_says_what_is_missing_and_how_to_go_on(tmp_path: Path) -> None:
+    answer = command("+experiment=stageA_rn18", folder=tmp_path)
+    assert_refused(answer, "data.manifest is not set", "build=folder", "task=build_manifest", "data=generated")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["stage.epoch=3"], "stage.epoch"),
+        (["+experiment=stageA_rn19"], "stageA_rn19"),
+        (["stage.epochs=many"], "stage.epochs"),
+        (["stage.epochs=0"], "stage.epochs must be at least 1"),
+        (["task=train_everything"], "train_everything"),
+        (["loss.margin_rad=2"], "loss.margin_rad must lie in"),
+        (["stage=b"], "stage.init_from"),
+        (["task=evaluate"], "evaluate.checkpoint"),
+        (["task=export_onnx"], "export.run_dir"),
+        (["data=generated"], "the generated set is not drawn yet"),
+        (["data.manifest=nowhere.csv"], "no manifest at nowhere.csv"),
+    ],
+)
+def test_refused_options(tmp_path: Path, arguments: list[str], part: str) -> None:
+    assert_refused(command(*arguments, folder=tmp_path), part)
+
+
+def test_box_outside_its_image(tmp_path: Path) -> None:
+    manifest = photo_manifest(tmp_path, *GOOD, "a.png,Fear,train,lab,10,10,51,30")
+    answer = command(manifest, folder=tmp_path)
+    assert_refused(answer, "line 4", "box is outside its image of 40 x 50", "manifest.faults.csv")
+
+
+def test_unknown_label(tmp_path: Path) -> None:
+    manifest = photo_manifest(tmp_path, *GOOD, "a.png,Contempt,train,lab,0,0,9,9")
+    assert_refused(
+        command(manifest, folder=tmp_path), "line 4", "unknown label", "'Contempt'", "expected one of Angry, Disgust"
+    )
+
+
+def test_included_source_without_rows(tmp_path: Path) -> None:
+    manifest = photo_manifest(tmp_path, *GOOD)
+    answer = command(manifest, "+experiment=stageA_rn18", folder=tmp_path)
+    assert_refused(answer, "includes ferplus", "no row", "its sources: lab")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    manifest = photo_manifest(tmp_path, *GOOD, "c.png,Fear,train,lab,,,,")
+    assert_refused(command(manifest, folder=tmp_path), "line 4", "no such file", "c.png")
+
+
+@pytest.mark.parametrize("option", ["stage.init_from", "evaluate.checkpoint"])
+def test_a_checkpoint_that_is_not_one(tmp_path: Path, option: str) -> None:
+    manifest = photo_manifest(tmp_path, *GOOD)
+    fake = tmp_path / "fake.pt"
+    fake.write_bytes(b"not a checkpoint")
+    verb = ["task=evaluate"] if option.startswith("evaluate") else ["backbone.pretrained=false"]
+    assert_refused(command(*verb, manifest, f"{option}={fake}", folder=tmp_path), option, "is not a checkpoint")
+
+
+def test_a_backbone_checkpoint_that_is_missing(tmp_path: Path) -> None:
+    manifest = photo_manifest(tmp_path, *GOOD)
+    answer = command(manifest, "backbone.pretrained=false", "backbone.checkpoint=none.pt", folder=tmp_path)
+    assert_refused(answer, "backbone.checkpoint: no file none.pt")
+
+
+def test_two_sources_of_weights_at_once(tmp_path: Path) -> None:
+    answer = command("backbone.checkpoint=x.pt", folder=tmp_path)
+    assert_refused(answer, "backbone.checkpoint and backbone.pretrained=true both name starting weights")
+
+
+def test_a_double_imbalance_correction_must_be_asked_for(tmp_path: Path) -> None:
+    answer = command("imbalance=sampler", "imbalance.class_weights=inverse_frequency", folder=tmp_path)
+    assert_refused(answer, "imbalance.allow_both=true")

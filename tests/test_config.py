@@ -1,0 +1,267 @@
+"""Every experiment and every group option composes to its typed run; every refusal is reached with its message."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+
+from fer_lightning.config import RUN_TYPES, Run, conf_dir, register_schemas, to_run
+from fer_lightning.data.config import SOURCES, BuildSource
+from fer_lightning.errors import FerError
+from fer_lightning.pipeline.config import BuildManifestRun, EvaluateRun, ExportOnnxRun, TrainTeacherRun
+from fer_lightning.runs.config import OnExisting
+from fer_lightning.training.config import ClassWeights, OptimizerName
+
+EXPERIMENTS = sorted(file.stem for file in (conf_dir() / "experiment").glob("*.yaml"))
+OPTIONS = sorted(
+    f"{file.parent.name}={file.stem}"
+    for file in conf_dir().glob("*/*.yaml")
+    if file.parent.name not in {"task", "experiment"}
+)
+STAGE_A_BACKBONES = {
+    "stageA_rn18": "RN18_resnet18",
+    "stageA_b3": "B3_tf_efficientnet_b3",
+    "stageA_cnxt": "CNXT_convnext_tiny",
+    "stageA_vit_tiny": "VITT_vit_tiny_patch16_224",
+    "stageA_vit_small": "VITS_vit_small_patch16_224",
+    "stageA_rn50": "RN50_resnet50",
+}
+STAGE_B_BACKBONES = {
+    "stageB_rn18": "RN18_resnet18",
+    "stageB_b3": "B3_tf_efficientnet_b3",
+    "stageB_cnxt": "CNXT_convnext_tiny",
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _hydra() -> Iterator[None]:
+    register_schemas()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        yield
+
+
+def run_of(*overrides: str) -> Run:
+    return to_run(compose("config", overrides=list(overrides)))
+
+
+def teacher(*overrides: str) -> TrainTeacherRun:
+    run = run_of(*overrides)
+    assert isinstance(run, TrainTeacherRun)
+    return run
+
+
+def test_experiments_are_found() -> None:
+    assert {*STAGE_A_BACKBONES, *STAGE_B_BACKBONES, "demo"} <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_composes(name: str) -> None:
+    run = run_of(f"+experiment={name}")
+    assert type(run) is RUN_TYPES[run.task]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_says_what_it_is(name: str) -> None:
+    lines = (conf_dir() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# @package _global_"
+    for line, heading in zip(lines[1:5], ("What:", "Command:", "Cost:", "Expected:"), strict=True):
+        assert re.fullmatch(rf"# {heading} +\S.*", line), line
+    assert f"+experiment={name}" in lines[2] or lines[2].split()[2] == "make"
+
+
+@pytest.mark.parametrize(("name", "start"), STAGE_A_BACKBONES.items())
+def test_stage_a_has_the_documented_figures(name: str, start: str) -> None:
+    run = teacher(f"+experiment={name}")
+    assert run.name == f"{start}_seed1337_stageA_img224"
+    assert (run.stage.image_size, run.stage.epochs, run.stage.batch_size, run.stage.accumulate) == (224, 60, 64, 1)
+    assert run.optimizer.name is OptimizerName.adamw
+    assert (run.optimizer.lr, run.optimizer.weight_decay) == (3e-4, 0.05)
+    assert (run.optimizer.warmup_epochs, run.optimizer.min_lr) == (2.0, 1e-5)
+    assert (run.loss.margin_rad, run.loss.scale) == (0.35, 30.0)
+    assert (run.loss.ramp_start_epoch, run.loss.ramp_end_epoch) == (5, 15)
+    assert (run.backbone.embedding_dim, run.backbone.dropout, run.backbone.pretrained) == (512, 0.2, True)
+    assert (run.data.clahe, run.data.clahe_clip_limit, run.data.clahe_tiles) == (True, 2.0, 8)
+    assert run.source_filter.include == ["ferplus", "rafdb_basic", "affectnet_full_balanced", "expw_hq"]
+    assert run.run.seed == 1337
+    assert run.run.on_existing is OnExisting.fail
+    assert run.calibration.num_bins == 15
+    assert run.imbalance.min_per_class == 0
+    assert run.imbalance.class_weights is ClassWeights.none
+
+
+@pytest.mark.parametrize(("name", "start"), STAGE_B_BACKBONES.items())
+def test_stage_b_starts_from_its_stage_a(name: str, start: str) -> None:
+    run = teacher(f"+experiment={name}")
+    assert run.name == f"{start}_seed1337_stageB_img384"
+    assert run.stage.init_from == f"experiments/teachers/{start}_seed1337_stageA_img224"
+    stage_a = teacher(f"+experiment={name.replace('stageB', 'stageA')}")
+    assert run.stage.init_from == f"{run.run.root}/teachers/{stage_a.name}"
+    assert not run.backbone.pretrained
+    assert (run.source_filter.include, run.source_filter.exclude) == ([], ["ferplus"])
+
+
+def test_source_filters_name_known_sources() -> None:
+    for name in ("stage_a", "stage_b"):
+        run = teacher(f"source_filter={name}")
+        assert set(run.source_filter.include + run.source_filter.exclude) <= set(SOURCES)
+
+
+def test_each_task_composes_to_its_run() -> None:
+    assert set(RUN_TYPES) == {file.stem for file in (conf_dir() / "task").glob("*.yaml")}
+    for task, kind in RUN_TYPES.items():
+        run = run_of(f"task={task}")
+        assert type(run) is kind
+        assert run.task == task
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_group_option_composes(option: str) -> None:
+    needed = {
+        "stage=b": ["stage.init_from=somewhere", "backbone.pretrained=false"],
+        "build=folder": ["build.tree=somewhere"],
+    }
+    task = ["task=build_manifest"] if option.startswith("build=") else []
+    run = run_of(*task, option, *needed.get(option, []))
+    assert type(run) is (BuildManifestRun if task else TrainTeacherRun)
+
+
+def test_each_backbone_has_its_own_short_name() -> None:
+    names = [teacher(option).backbone for option in OPTIONS if option.startswith("backbone=")]
+    assert len({backbone.short for backbone in names}) == len({backbone.name for backbone in names}) == len(names)
+
+
+@pytest.mark.parametrize("name", ["regnety_032.ra_in1k", "eva02_tiny_patch14_224", "hf-hub:timm/resnet18.a1_in1k"])
+def test_any_timm_name_is_a_value(name: str) -> None:
+    run = teacher(f"backbone.name='{name}'", "backbone.short=X")
+    assert run.backbone.name == name
+    assert run.name == f"X_{name.replace('/', '-').replace(':', '-')}_seed1337_stageA_img224"
+    assert Path(run.name).parent == Path()
+
+
+def test_every_choice_of_a_run_name_shows() -> None:
+    run = teacher("run.seed=7", "run.tag=lr1e-3", "stage.image_size=96", "stage.name=s", "backbone=b3")
+    assert run.name == "B3_tf_efficientnet_b3_seed7_s_img96_lr1e-3"
+
+
+FOLDER = ("task=build_manifest", "build=folder", "build.tree=x")
+REFUSALS = [
+    (("run.seed=-1",), "run.seed must lie in 0..4294967295, got -1"),
+    (("run.seed=4294967296",), "run.seed must lie in 0..4294967295"),
+    (("run.tag=a/b",), "run.tag may hold letters, digits"),
+    (("data.val_fraction=0",), r"data.val_fraction must lie in \(0, 1\), got 0"),
+    (("data.val_fraction=1",), r"data.val_fraction must lie in \(0, 1\)"),
+    (("data.max_bad_rows=-1",), "data.max_bad_rows must be at least 0, got -1"),
+    (("data.num_workers=-1",), "data.num_workers must be at least 0, got -1"),
+    (("data.clahe_clip_limit=0",), "data.clahe_clip_limit and data.clahe_tiles must be positive"),
+    (("data.clahe_tiles=0",), "data.clahe_clip_limit and data.clahe_tiles must be positive"),
+    (("source_filter.include=[a,b]", "source_filter.exclude=[b]"), "source_filter includes and excludes b"),
+    (("augmentation.crop_scale_min=0",), "augmentation.crop_scale_min must lie in"),
+    (("augmentation.crop_ratio_max=0.9",), "augmentation.crop_ratio_max must be at least 1"),
+    (("augmentation.flip_probability=1.1",), "augmentation.flip_probability must lie in"),
+    (("augmentation.erase_probability=-0.1",), "augmentation.erase_probability must lie in"),
+    (("augmentation.brightness=1",), "augmentation.brightness must lie in"),
+    (("augmentation.contrast=-0.1",), "augmentation.contrast must lie in"),
+    (("augmentation.saturation=1",), "augmentation.saturation must lie in"),
+    (("augmentation.hue=0.6",), "augmentation.hue must lie in"),
+    (("backbone.checkpoint=w.pt",), "backbone.checkpoint and backbone.pretrained=true both name starting weights"),
+    (("backbone.short=a/b",), "backbone.short may hold letters, digits"),
+    (("backbone.short=",), "backbone.short may hold letters, digits"),
+    (("backbone.dropout=1",), r"backbone.dropout must lie in \[0, 1\), got 1"),
+    (("backbone.dropout=nan",), "backbone.dropout must lie in"),
+    (("backbone.min_loaded_share=0",), r"backbone.min_loaded_share must lie in \(0, 1\], got 0"),
+    (("backbone.embedding_dim=0",), "backbone.embedding_dim must be at least 1, got 0"),
+    (("stage.image_size=8",), "stage.image_size must be at least 16, got 8"),
+    (("stage.epochs=0",), "stage.epochs must be at least 1, got 0"),
+    (("stage.batch_size=1",), "stage.batch_size must be at least 2, got 1"),
+    (("stage.accumulate=0",), "stage.accumulate must be at least 1, got 0"),
+    (("loss.scale=0",), "loss.scale must be positive, got 0"),
+    (("loss.margin_rad=1.6",), "loss.margin_rad must lie in"),
+    (("loss.margin_rad=-0.1",), "loss.margin_rad must lie in"),
+    (("loss.ramp_start_epoch=16",), "loss.ramp_start_epoch=16 must lie in 0..ramp_end_epoch=15"),
+    (("imbalance.min_per_class=-1",), "imbalance.min_per_class must be at least 0, got -1"),
+    (("imbalance.beta=1",), "imbalance.beta must lie in"),
+    (
+        ("imbalance=sampler", "imbalance.class_weights=inverse_frequency"),
+        "class-balanced batches and class weights correct the same imbalance twice",
+    ),
+    (("imbalance.min_per_class=10",), "imbalance.min_per_class=10 asks for 70 rows of 7 classes"),
+    (("optimizer.min_lr=1",), "optimizer needs 0 <= min_lr <= lr"),
+    (("optimizer.lr=0", "optimizer.min_lr=0"), "optimizer needs 0 <= min_lr <= lr and lr > 0"),
+    (("optimizer.warmup_epochs=-1",), "optimizer.warmup_epochs and optimizer.weight_decay must be at least 0"),
+    (("optimizer.weight_decay=-1",), "optimizer.warmup_epochs and optimizer.weight_decay must be at least 0"),
+    (("optimizer.gradient_clip_norm=0",), "optimizer.gradient_clip_norm must be positive, got 0"),
+    (("calibration.num_folds=1",), "calibration.num_folds must be at least 2"),
+    (("calibration.num_bins=0",), "calibration.num_bins at least 1"),
+    (("trainer.devices=2",), "trainer.devices=2: training on several devices is not supported yet"),
+    (("stage.init_from=x",), "stage.init_from brings the whole network"),
+    (
+        ("stage.init_from=x", "backbone.pretrained=false", "backbone.checkpoint=w.pt"),
+        "stage.init_from brings the whole network",
+    ),
+    (("task=evaluate", "evaluate.split=dev"), "evaluate.split must be train, val or test, got 'dev'"),
+    (("task=evaluate", "evaluate.batch_size=0"), "evaluate.batch_size must be at least 1, got 0"),
+    (("task=export_onnx", "export.which=[worst]"), "export.which takes best and last"),
+    (("task=export_onnx", "export.which=[]"), "export.which takes best and last"),
+    (("task=build_manifest", "build.num_images=0"), "build.num_images must be at least 1, got 0"),
+    (("task=build_manifest", "build.source=folder"), "build=folder needs build.tree"),
+    ((*FOLDER, "build.val_fraction=0"), "build.val_fraction and build.test_fraction must be shares"),
+    ((*FOLDER, "build.val_fraction=0.5", "build.test_fraction=0.5"), "must be shares that leave rows for train"),
+    (("task=build_manifest", "build=folder"), "build=folder needs build.tree"),
+    (("stage=b", "backbone.pretrained=false"), "stage stageB continues another run: stage.init_from="),
+    (("stage=b",), "stage stageB continues another run: stage.init_from="),
+    (("stage.epochs='???'",), "required and not set: stage.epochs=<value>"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), REFUSALS, ids=[" ".join(overrides) for overrides, _ in REFUSALS])
+def test_a_refused_value_says_why(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(FerError, match=message) as caught:
+        run_of(*overrides)
+    assert "Error" not in str(caught.value)  # no exception's name, no traceback: for people
+    assert caught.value.exit_code == 2
+
+
+def test_every_check_of_the_rooms_is_tried() -> None:
+    raised = sum(
+        file.read_text(encoding="utf-8").count("raise ValueError(")
+        for file in (conf_dir().parent / "fer_lightning").glob("*/config.py")
+    )
+    assert len(REFUSALS) >= raised
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["backbone.nmae=resnet18", "stage.epochs=many", "imbalance.class_weights=both", "task=nothing", "loss=nothing"],
+)
+def test_a_misspelt_option_does_not_compose(override: str) -> None:
+    with pytest.raises((HydraException, FerError)):
+        run_of(override)
+
+
+def test_both_imbalance_corrections_only_by_name() -> None:
+    run = teacher("imbalance=sampler", "imbalance.class_weights=inverse_frequency", "imbalance.allow_both=true")
+    assert run.imbalance.min_per_class == 2
+    assert run.imbalance.class_weights is ClassWeights.inverse_frequency
+
+
+def test_the_plain_cosine_option_has_no_margin_at_any_epoch() -> None:
+    assert teacher("loss=cosine").loss.margin_rad == 0.0
+
+
+def test_evaluation_and_export_defaults() -> None:
+    evaluation, export = run_of("task=evaluate"), run_of("task=export_onnx")
+    assert isinstance(evaluation, EvaluateRun)
+    assert isinstance(export, ExportOnnxRun)
+    assert (evaluation.evaluate.split, evaluation.data.manifest) == ("val", None)
+    assert export.export.which == ["best", "last"]
+
+
+def test_build_folder_composes_with_its_tree() -> None:
+    run = run_of(*FOLDER)
+    assert isinstance(run, BuildManifestRun)
+    assert (run.build.source, run.build.tree) == (BuildSource.folder, "x")
