@@ -1,3 +1,5 @@
+"""Messages and exit codes of the package's errors."""
+
 import copy
 import pickle
 

@@ -1,3 +1,5 @@
+"""Atomic writes and digests."""
+
 import hashlib
 import os
 from pathlib import Path

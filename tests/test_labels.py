@@ -1,3 +1,5 @@
+"""The canonical class order."""
+
 import pytest
 
 from fer_lightning.labels import (

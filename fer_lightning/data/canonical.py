@@ -32,7 +32,7 @@ class CanonicalSpec:
 
     def digest(self) -> str:
         """Return the SHA-256 of the parameters: equal digests, equal pictures."""
-        fields = {"version": _VERSION, **asdict(self)}
+        fields = {"version": _VERSION, **asdict(self), "clahe_clip_limit": float(self.clahe_clip_limit)}
         if not self.clahe:
             del fields["clahe_clip_limit"], fields["clahe_tiles"]
         return hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()

@@ -36,7 +36,9 @@ class TrainTeacherRun:
     def __post_init__(self) -> None:
         """Check what spans fields and groups."""
         if self.stage.needs_init and self.stage.init_from is None:
-            raise ValueError(f"stage {self.stage.name} continues another run: stage.init_from=<run directory or checkpoint>")
+            raise ValueError(
+                f"stage {self.stage.name} continues another run: stage.init_from=<run directory or checkpoint>"
+            )
         if self.stage.init_from is not None and (self.backbone.pretrained or self.backbone.checkpoint):
             raise ValueError(
                 "stage.init_from brings the whole network; backbone.pretrained and backbone.checkpoint "

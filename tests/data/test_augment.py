@@ -1,3 +1,5 @@
+"""Geometry by (seed, epoch, slot); colours against per-pixel formulas."""
+
 import cmath
 import math
 from dataclasses import replace

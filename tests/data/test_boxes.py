@@ -1,3 +1,5 @@
+"""Boxes inside their images, from headers, as the decoder sees them."""
+
 from pathlib import Path
 
 import cv2

@@ -1,3 +1,5 @@
+"""The canonical picture against plain OpenCV and albumentations."""
+
 import os
 from dataclasses import replace
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Batches of the DataModule, with and without loader processes."""
+
 import os
 from collections.abc import Iterable
 

@@ -1,3 +1,5 @@
+"""Rows to batches: the same pictures whoever loads them."""
+
 import numpy as np
 import pytest
 import torch

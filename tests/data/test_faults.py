@@ -1,3 +1,5 @@
+"""Faulty rows refused together, listed whole, left out only up to the cap."""
+
 import csv
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Every way a manifest can be wrong."""
+
 import csv
 import hashlib
 import unicodedata

@@ -1,3 +1,5 @@
+"""Row ids and row-set fingerprints."""
+
 import hashlib
 import unicodedata
 

@@ -1,3 +1,5 @@
+"""Training batches: coverage, balance, ranks, repeatability."""
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray

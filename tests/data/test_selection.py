@@ -1,3 +1,5 @@
+"""From a manifest to the rows of a run."""
+
 import csv
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Source filters that match nothing are errors."""
+
 import numpy as np
 import pytest
 

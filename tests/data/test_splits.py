@@ -1,3 +1,5 @@
+"""Carved splits: whole groups, right shares, any row order."""
+
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,3 +1,5 @@
+"""Building a manifest: drawn or from a tree, twice the same bytes."""
+
 import hashlib
 import logging
 import shutil

@@ -1,3 +1,5 @@
+"""Folder-per-class trees."""
+
 import hashlib
 import logging
 import os
