@@ -140,10 +140,8 @@ def _plan_picture(
 ) -> PlannedPicture:
     rng = generator(spec.seed, Stream.PICTURE_PLAN, index)
     is_photo = source == "expw_hq"
-    if is_photo:
-        placements = frame_photo(rng, len(subjects), spec.pose_spread_deg)
-    else:
-        placements = [frame_single(rng, source, spec.pose_spread_deg)]
+    spread = spec.pose_spread_deg
+    placements = frame_photo(rng, len(subjects), spread) if is_photo else [frame_single(rng, source, spread)]
     faces = []
     for subject, emotion, placement in zip(subjects, emotions, placements, strict=True):
         expression = draw_expression(rng, emotion, min_intensity=spec.min_intensity, blend_share=spec.blend_share)
