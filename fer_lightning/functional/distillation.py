@@ -190,13 +190,16 @@ def dist_loss(
 
 
 def standardize_logits(logits: Tensor) -> Tensor:
-    """Z-score of each row, (z - mean) / std with the population std (divisor C).
+    """Z-score of each row, (z - mean) / std with the sample std (divisor C - 1).
+
+    A target whose other classes are equal then lies sqrt(C) above them, the most a standardised row can hold: for 7
+    classes at kd_temperature 2 no probability exceeds 1 / (1 + 6 exp(-sqrt(7) / 2)) = .385.
 
     The std is floored at 1e-7, so a constant row gives zeros and a zero gradient. Apply it to student and teacher
     before `kd_loss` or `dkd_loss`; it removes shift and positive scale from the comparison.
 
     Reference: Sun et al., Logit Standardization in Knowledge Distillation, https://arxiv.org/abs/2403.01427,
-    algorithm 1 (the authors' code divides by the sample std instead, a factor sqrt((C - 1) / C)).
+    with the std of the authors' code.
 
     Args:
         logits: (N, C) float.
@@ -205,8 +208,10 @@ def standardize_logits(logits: Tensor) -> Tensor:
         (N, C) standardised logits, float32 or float64.
 
     Raises:
-        ValueError: wrong shape or not floating point.
+        ValueError: wrong shape, fewer than two classes, or not floating point.
     """
     logits = check_matrix(logits, name="logits")
+    if logits.shape[1] < 2:
+        raise ValueError(f"standardising needs at least two classes, got logits of shape {tuple(logits.shape)}")
     centred = logits - logits.mean(dim=1, keepdim=True)
-    return centred / logits.std(dim=1, keepdim=True, correction=0).clamp(min=_MIN_STD)
+    return centred / logits.std(dim=1, keepdim=True, correction=1).clamp(min=_MIN_STD)

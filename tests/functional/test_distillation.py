@@ -157,11 +157,22 @@ def test_dist_of_one_row_has_no_intra_part() -> None:
 
 def test_standardize_logits() -> None:
     logits, _, _ = _batch()
-    expected = (logits.numpy() - logits.numpy().mean(1, keepdims=True)) / logits.numpy().std(1, keepdims=True)
+    expected = (logits.numpy() - logits.numpy().mean(1, keepdims=True)) / logits.numpy().std(1, keepdims=True, ddof=1)
     np.testing.assert_allclose(standardize_logits(logits).numpy(), expected, rtol=1e-12)
     torch.testing.assert_close(standardize_logits(5.0 * logits - 2.0), standardize_logits(logits))
     assert torch.equal(standardize_logits(logits).argmax(1), logits.argmax(1))
     assert torch.autograd.gradcheck(standardize_logits, (logits[:3].clone().requires_grad_(),))
+
+
+def test_standardized_seven_classes_cap_the_target_probability() -> None:
+    sharpest = torch.tensor([[500.0, 0, 0, 0, 0, 0, 0]], dtype=torch.float64)
+    probs = (standardize_logits(sharpest) / 2.0).softmax(dim=1)
+    assert float(probs.max()) == pytest.approx(0.385, abs=5e-4)
+
+
+def test_standardize_needs_two_classes() -> None:
+    with pytest.raises(ValueError, match="at least two classes"):
+        standardize_logits(torch.zeros(3, 1))
 
 
 def test_standardize_constant_row() -> None:
