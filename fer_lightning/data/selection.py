@@ -1,6 +1,6 @@
 """The rows a run uses: read, checked, filtered and split, before anything slow is imported."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,17 +83,7 @@ def select_rows(
     manifest = read_manifest(path, root=root, max_bad_rows=data.max_bad_rows)
     _check_group_columns(manifest, data.group_columns)
     rows, report = filter_sources(manifest, source_filter)
-    if "val" in splits and not np.any(manifest.splits[rows] == "val"):
-        splits = (*splits, "train")  # val will be carved from it
-    checked = rows[np.isin(manifest.splits[rows], splits)]
-    faults = missing_files(manifest, checked)
-    absent = {fault.line for fault in faults}
-    present = checked[~np.isin(manifest.lines[checked], np.fromiter(absent, dtype=np.int64, count=len(absent)))]
-    faults += boxes_outside_images(manifest, present)
-    bad_lines: frozenset[int] = frozenset()
-    if faults:  # the cap is on all of them
-        bad_lines = settle_faults([*manifest.faults, *faults], manifest=path, max_bad_rows=data.max_bad_rows)
-    rows = rows[~np.isin(manifest.lines[rows], np.fromiter(bad_lines, dtype=np.int64, count=len(bad_lines)))]
+    rows, left_out = _rows_with_images(manifest, rows, splits, max_bad_rows=data.max_bad_rows)
     by_split = {split: rows[manifest.splits[rows] == split] for split in SPLITS}
     carved_rows = 0
     if not len(by_split["val"]) and len(by_split["train"]):
@@ -101,5 +91,24 @@ def select_rows(
         carved = carve_split(manifest, train, fraction=data.val_fraction, group_columns=data.group_columns, seed=seed)
         by_split["train"], by_split["val"] = train[~carved], train[carved]
         carved_rows = int(carved.sum())
-    left_out = len(bad_lines) if faults else manifest.rows_left_out
     return Selection(manifest, by_split, report, carved_rows, left_out, tuple(data.group_columns))
+
+
+def _rows_with_images(
+    manifest: Manifest, rows: NDArray[np.int64], splits: tuple[str, ...], *, max_bad_rows: int
+) -> tuple[NDArray[np.int64], int]:
+    """Return the rows whose file is there and holds their box, and the count of all rows left out so far."""
+    if "val" in splits and not np.any(manifest.splits[rows] == "val"):
+        splits = (*splits, "train")  # val will be carved from it
+    checked = rows[np.isin(manifest.splits[rows], splits)]
+    faults = missing_files(manifest, checked)
+    faults += boxes_outside_images(manifest, checked[~_on_lines(manifest, checked, {fault.line for fault in faults})])
+    if not faults:
+        return rows, manifest.rows_left_out
+    # The cap is on the faults of both checks together.
+    bad_lines = settle_faults([*manifest.faults, *faults], manifest=manifest.path, max_bad_rows=max_bad_rows)
+    return rows[~_on_lines(manifest, rows, bad_lines)], len(bad_lines)
+
+
+def _on_lines(manifest: Manifest, rows: NDArray[np.int64], lines: Set[int]) -> NDArray[np.bool_]:
+    return np.isin(manifest.lines[rows], np.fromiter(lines, dtype=np.int64, count=len(lines)))

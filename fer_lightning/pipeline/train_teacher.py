@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from fer_lightning.data.selection import select_rows
+from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
 from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.reports.tables import figures_table
@@ -20,11 +20,7 @@ def train_teacher(run: TrainTeacherRun) -> None:
         FerError: anything wrong with rows, weights or directory; found before torch is imported where possible.
     """
     selection = select_rows(run.data, run.source_filter, seed=run.run.seed, splits=("train", "val"))
-    for split in ("train", "val"):
-        if not len(selection.rows[split]):
-            raise FerError(
-                f"{selection.manifest.path} has no {split} rows after source_filter={run.source_filter.name}"
-            )
+    _check_splits(selection, run)
     _check_starting_file(run)
     path = Path(run.run.root) / "teachers" / run.name
     with open_run_directory(path, run, on_existing=run.run.on_existing, unlock_stale=run.run.unlock_stale) as directory:
@@ -34,6 +30,17 @@ def train_teacher(run: TrainTeacherRun) -> None:
         metrics = fit_teacher(run, selection, directory)
         log.info("%s", figures_table([metrics.best, metrics.last]))
         log.info("everything is in %s; curves: tensorboard --logdir %s", path, run.run.root)
+
+
+def _check_splits(selection: Selection, run: TrainTeacherRun) -> None:
+    where = f"{selection.manifest.path} has no {{}} rows after source_filter={run.source_filter.name}"
+    if not len(selection.rows["train"]):
+        raise FerError(where.format("train"))
+    if not len(selection.rows["val"]):
+        raise FerError(
+            f"{where.format('val')}, and none could be carved from {len(selection.rows['train'])} train rows; "
+            f"a small set needs a larger data.val_fraction (now {run.data.val_fraction})"
+        )
 
 
 def _check_starting_file(run: TrainTeacherRun) -> None:
