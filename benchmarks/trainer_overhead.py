@@ -87,6 +87,8 @@ def _framework(size: int, batches: list[Batch]) -> float:
         class_weights=None,
         record={},
         accumulate=1,
+        steps_per_epoch=len(batches),
+        num_epochs=1,
     )
     module.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     clock = _Clock()
@@ -118,6 +120,7 @@ def main() -> None:
             torch.randint(0, 7, (_BATCH_SIZE,)),
             torch.arange(_BATCH_SIZE),
             torch.zeros(_BATCH_SIZE, 0),
+            epoch=0,
         )
         for _ in range(options.batches)
     ]

@@ -88,10 +88,16 @@ class FerDataModule(lightning.LightningDataModule):
     def train_dataloader(self) -> "DataLoader[Batch]":
         """Return the training loader; each batch is drawn whole by one loader process."""
         selection = self._selection
+        batches = self.train_batches()
+        if self.trainer is not None:
+            # Lightning calls set_epoch only after a resumed run's first iterator has begun to prefetch, and
+            # `current_epoch` is still 0 then; this counter is right as soon as the checkpoint is loaded.
+            progress = self.trainer.fit_loop.epoch_progress
+            batches.follow(lambda: progress.current.processed)  # type: ignore[attr-defined]
         rows = TrainRows(selection.manifest, selection.rows["train"], self._spec, self._augmentation, seed=self._seed)
         return DataLoader(
             rows,
-            sampler=self.train_batches(),
+            sampler=batches,
             batch_size=None,
             num_workers=self._num_workers,
             pin_memory=self._on_gpu(),
@@ -111,7 +117,8 @@ class FerDataModule(lightning.LightningDataModule):
         pictures = to_float(batch.pictures)
         if batch.jitters.shape[1]:
             pictures = jitter_colours(pictures, batch.jitters)
-        return Batch(pictures, batch.labels, batch.rows, batch.jitters)
+        drawn: Batch = batch._replace(pictures=pictures)
+        return drawn
 
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

@@ -27,6 +27,8 @@ class Batch(NamedTuple):
     """(N,) int64 row numbers of the manifest."""
     jitters: Tensor
     """(N, 4) float32 colour changes still to be applied; (N, 0) for an evaluation batch."""
+    epoch: int = -1
+    """Epoch that a training batch was drawn for; -1 for an evaluation batch."""
 
 
 class _Rows(Dataset[Batch]):
@@ -91,7 +93,7 @@ class TrainRows(_Rows):
             jitters[index] = torch.tensor(draw_jitter(self._augmentation, random))
         if self._augmentation.kind is AugmentationKind.none:
             jitters = torch.zeros(len(keys), 0)
-        return self._batch(pictures, [key.position for key in keys], jitters)
+        return self._batch(pictures, [key.position for key in keys], jitters)._replace(epoch=keys[0].epoch)
 
 
 class EvalRows(_Rows):

@@ -1,6 +1,6 @@
 """Which rows make up each training batch: a function of (seed, epoch, rank), of nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +47,7 @@ class TrainBatches(Sampler[list[SampleKey]]):
         self._rank = rank
         self._world_size = world_size
         self._epoch = 0
+        self._clock: Callable[[], int] | None = None
         self._num_batches = -(-len(labels) // (batch_size * world_size))
         if min_per_class * NUM_CLASSES > batch_size:
             raise FerError(f"{min_per_class} rows of {NUM_CLASSES} classes do not fit in a batch of {batch_size}")
@@ -61,10 +62,16 @@ class TrainBatches(Sampler[list[SampleKey]]):
         """Choose the epoch that the next iteration yields; Lightning calls this."""
         self._epoch = epoch
 
+    def follow(self, clock: Callable[[], int]) -> None:
+        """Ask the clock for the epoch at the start of each iteration from now on."""
+        self._clock = clock
+
     def __len__(self) -> int:
         return self._num_batches
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
+        if self._clock is not None:
+            self._epoch = self._clock()
         table = self.epoch_positions(self._epoch)
         for batch in range(self._num_batches):
             start = (batch * self._world_size + self._rank) * self._batch_size

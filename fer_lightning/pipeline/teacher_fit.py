@@ -80,7 +80,7 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
         seed=run.run.seed,
         num_workers=worker_count(run.data.num_workers),
     )
-    teacher = _build_teacher(run, selection, spec)
+    teacher = _build_teacher(run, selection, spec, num_batches=len(data.train_batches()))
     alignment = _alignment(run, selection, directory, spec, teacher)
     if run.trainer.channels_last:
         teacher.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -125,7 +125,9 @@ def _refuse_finished(run: TrainTeacherRun, directory: RunDirectory) -> None:
     log.info("resuming %s after epoch %d of %d", directory.path, trained, run.stage.epochs)
 
 
-def _build_teacher(run: TrainTeacherRun, selection: Selection, spec: CanonicalSpec) -> TeacherModule:
+def _build_teacher(
+    run: TrainTeacherRun, selection: Selection, spec: CanonicalSpec, *, num_batches: int
+) -> TeacherModule:
     counts = np.bincount(selection.manifest.labels[selection.rows["train"]], minlength=NUM_CLASSES).tolist()
     classifier = ClassifierSpec(
         backbone=run.backbone.name,
@@ -141,6 +143,8 @@ def _build_teacher(run: TrainTeacherRun, selection: Selection, spec: CanonicalSp
         class_weights=class_weights(run.imbalance, counts),
         record=checkpoint_record(classifier, spec, manifest_sha256=selection.manifest.sha256),
         accumulate=run.stage.accumulate,
+        steps_per_epoch=-(-num_batches // run.stage.accumulate),
+        num_epochs=run.stage.epochs,
     )
 
 

@@ -28,6 +28,8 @@ class TeacherModule(lightning.LightningModule):
         class_weights: loss weight per class, or None.
         record: what every checkpoint carries beside its weights, see `runs.checkpoint.checkpoint_record`.
         accumulate: micro-batches per optimizer step.
+        steps_per_epoch: optimizer steps of an epoch.
+        num_epochs: epochs of the schedule.
     """
 
     class_weights: Tensor | None
@@ -41,6 +43,8 @@ class TeacherModule(lightning.LightningModule):
         class_weights: list[float] | None,
         record: dict[str, Any],
         accumulate: int,
+        steps_per_epoch: int,
+        num_epochs: int,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -49,6 +53,8 @@ class TeacherModule(lightning.LightningModule):
         self._optimizer = OptimizerConfig(**{**optimizer, "name": OptimizerName(optimizer["name"])})
         self._record = record
         self._accumulate = accumulate
+        self._steps_per_epoch = steps_per_epoch
+        self._num_epochs = num_epochs
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
         self._loss_sum = torch.zeros(())
@@ -74,7 +80,13 @@ class TeacherModule(lightning.LightningModule):
         self._num_losses = 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch."""
+        """Return the loss of a batch.
+
+        Raises:
+            RuntimeError: the batch was drawn for another epoch.
+        """
+        if batch.epoch != self.current_epoch:
+            raise RuntimeError(f"epoch {self.current_epoch} was handed a batch of epoch {batch.epoch}")
         cosines = self.classifier.cosines(batch.pictures)
         logits = arcface_logits(cosines, batch.labels, scale=self._loss.scale, margin_rad=self.margin_rad())
         loss = F.cross_entropy(logits, batch.labels, weight=self.class_weights)
@@ -96,9 +108,12 @@ class TeacherModule(lightning.LightningModule):
         """Return the optimizer and its schedule by optimizer step."""
         groups = parameter_groups(self, weight_decay=self._optimizer.weight_decay)
         optimizer = make_optimizer(groups, self._optimizer, on_gpu=self.device.type == "cuda")
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        steps_per_epoch = total_steps // (self.trainer.max_epochs or 1)
-        schedule = make_schedule(optimizer, self._optimizer, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+        schedule = make_schedule(
+            optimizer,
+            self._optimizer,
+            steps_per_epoch=self._steps_per_epoch,
+            total_steps=self._steps_per_epoch * self._num_epochs,
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

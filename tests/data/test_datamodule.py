@@ -48,7 +48,7 @@ def make_module(
 
 
 def join(batches: Iterable[Batch]) -> list[Tensor]:
-    return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+    return [torch.cat(parts) for parts in zip(*(batch[:4] for batch in batches), strict=True)]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -108,7 +108,7 @@ def test_strong_augmentation_survives_two_workers(selection: Selection) -> None:
         join(make_module(selection, kind=AugmentationKind.strong, num_workers=number).train_dataloader())
         for number in (0, 2)
     )
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(alone, shared, strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(alone[:4], shared[:4], strict=True))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -72,7 +72,7 @@ def test_without_augmentation_training_sees_evaluation_pictures(manifest: Manife
     config = AugmentationConfig(kind=AugmentationKind.none)
     train = TrainRows(manifest, ROWS, SPEC, config, seed=5)[[SampleKey(1, 0, 0), SampleKey(2, 0, 1)]]
     plain = EvalRows(manifest, ROWS, SPEC)[[1, 2]]
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(train, plain, strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(train[:4], plain[:4], strict=True))
     assert train.jitters.shape == (2, 0)
 
 

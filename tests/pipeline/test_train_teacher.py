@@ -223,26 +223,30 @@ from tests.conftest import toy_run
 run = toy_run(Path(sys.argv[1]), Path(sys.argv[2]), epochs=4)
 run.stage.accumulate = 3
 run.imbalance.min_per_class = 1
+run.data.num_workers = int(sys.argv[3])
 run.run.on_existing = OnExisting.resume
 train_teacher(run)
 """
 
 
-def start_child(manifest: Path, root: Path) -> "subprocess.Popen[bytes]":
+def start_child(manifest: Path, root: Path, num_workers: int) -> "subprocess.Popen[bytes]":
     repository = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(repository)}
-    command = [sys.executable, "-c", _CHILD, str(manifest), str(root)]
+    command = [sys.executable, "-c", _CHILD, str(manifest), str(root), str(num_workers)]
     return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
 
 
-def test_a_run_killed_in_the_middle_equals_an_uninterrupted_one(toy_manifest: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_run_killed_in_the_middle_equals_an_uninterrupted_one(
+    toy_manifest: Path, tmp_path: Path, num_workers: int
+) -> None:
     plain = toy_run(toy_manifest, tmp_path / "plain", epochs=4)
     plain.stage.accumulate = 3
     plain.imbalance.min_per_class = 1
     train_teacher(plain)
     killed = tmp_path / "killed" / "teachers" / plain.name
     for epochs_before_kill in (1, 2):
-        child = start_child(toy_manifest, tmp_path / "killed")
+        child = start_child(toy_manifest, tmp_path / "killed", num_workers)
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and child.poll() is None:
             history = killed / "history.json"
@@ -254,7 +258,7 @@ def test_a_run_killed_in_the_middle_equals_an_uninterrupted_one(toy_manifest: Pa
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         assert (killed / ".run.lock").exists()
-    child = start_child(toy_manifest, tmp_path / "killed")
+    child = start_child(toy_manifest, tmp_path / "killed", num_workers)
     assert child.wait(timeout=180) == 0
     assert (killed / "history.json").read_bytes() == (run_dir(plain) / "history.json").read_bytes()
     for name in ("best.pt", "checkpoint_last.pt"):

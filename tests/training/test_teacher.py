@@ -26,6 +26,8 @@ def teacher(*, accumulate: int = 1, weights: list[float] | None = None) -> Teach
         class_weights=weights,
         record={"schema_version": 1},
         accumulate=accumulate,
+        steps_per_epoch=4,
+        num_epochs=4,
     )
 
 
@@ -34,11 +36,11 @@ def pretend(module: TeacherModule, *, epoch: int, batches: int = 4) -> None:
     module._trainer = cast("lightning.Trainer", trainer)
 
 
-def batch(rows: int = 8) -> Batch:
+def batch(rows: int = 8, *, epoch: int = 0) -> Batch:
     generator = torch.Generator().manual_seed(2)
     labels = torch.randint(0, 7, (rows,), generator=generator)
     pictures = torch.rand(rows, 3, 32, 32, generator=generator)
-    return Batch(pictures, labels, torch.arange(rows), torch.zeros(rows, 0))
+    return Batch(pictures, labels, torch.arange(rows), torch.zeros(rows, 0), epoch)
 
 
 def test_the_plain_phase_is_the_same_head_with_margin_zero() -> None:
@@ -66,7 +68,7 @@ def test_class_weights_and_margin_reach_the_loss() -> None:
     module = teacher(weights=weights).eval()
     pretend(module, epoch=3)
     module.on_train_epoch_start()
-    data = batch()
+    data = batch(epoch=3)
     logits = arcface_logits(module.classifier.cosines(data.pictures), data.labels, scale=30.0, margin_rad=0.35)
     expected = functional.cross_entropy(logits, data.labels, weight=torch.tensor(weights))
     assert float(module.training_step(data, 0).detach()) == pytest.approx(float(expected.detach()))
@@ -82,6 +84,14 @@ def test_an_accumulated_epoch_ends_on_a_full_weight_step() -> None:
     assert losses[:6] == pytest.approx([losses[0]] * 6)
     assert losses[6] == pytest.approx(3 * losses[0])
     assert module.mean_train_loss == pytest.approx(losses[0])
+
+
+def test_a_batch_of_another_epoch_is_refused() -> None:
+    module = teacher()
+    pretend(module, epoch=1)
+    module.on_train_epoch_start()
+    with pytest.raises(RuntimeError, match="epoch 1 was handed a batch of epoch 0"):
+        module.training_step(batch(epoch=0), 0)
 
 
 def test_validation_gives_logits_without_margin() -> None:
