@@ -21,24 +21,30 @@ _REFUSED = 2
 
 
 class _Progress:
-    """Whether Hydra got as far as handing over a composed config."""
+    """What happened so far in this process."""
 
     composed = False
+    """Hydra got as far as handing over a composed config."""
+    sweep_exit_code = 0
+    """Exit code of the last refused job of a sweep."""
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def _compose(config: DictConfig) -> None:
     _Progress.composed = True
+    sweeping = HydraConfig.get().mode is RunMode.MULTIRUN
     try:
         run = to_run(config)
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
+        if sweeping:
             run.run.root = str(Path(HydraConfig.get().sweep.dir))
             run.run.tag = "_".join(filter(None, [run.run.tag, f"job{HydraConfig.get().job.num}"]))
         verb = importlib.import_module(f"fer_lightning.pipeline.{run.task}")
         getattr(verb, run.task)(run)
     except FerError as error:
         log.error("%s", error)  # noqa: TRY400  the message is for people, without a traceback
-        sys.exit(error.exit_code)
+        if not sweeping:
+            sys.exit(error.exit_code)
+        _Progress.sweep_exit_code = error.exit_code  # the other jobs still run
     except KeyboardInterrupt:
         log.warning("interrupted; what was finished is on disk")
         sys.exit(_INTERRUPTED)
@@ -55,6 +61,7 @@ def main() -> None:
         if stop.code == 1 and not _Progress.composed:  # Hydra's code for a config it could not compose
             sys.exit(_REFUSED)
         raise
+    sys.exit(_Progress.sweep_exit_code)
 
 
 if __name__ == "__main__":

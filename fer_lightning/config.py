@@ -1,5 +1,6 @@
 """From Hydra to typed runs: registers the schemas, turns a composed config into its dataclass."""
 
+import math
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -57,4 +58,14 @@ def to_run(config: DictConfig) -> Run:
         raise FerError(str(error)) from error
     if not isinstance(run, Run):
         raise FerError(f"task must be one of {', '.join(RUN_TYPES)}")
+    _refuse_non_finite(config)
     return run
+
+
+def _refuse_non_finite(config: DictConfig, prefix: str = "") -> None:
+    """Refuse nan and inf anywhere: a comparison with nan passes no range check and fails none."""
+    for key, value in config.items():
+        if isinstance(value, DictConfig):
+            _refuse_non_finite(value, f"{prefix}{key!s}.")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise FerError(f"{prefix}{key!s} must be a finite number, got {value}")

@@ -85,6 +85,9 @@ def test_no_data_says_what_is_missing_and_how_to_go_on(tmp_path: Path) -> None:
         (["stage.epochs=many"], "stage.epochs"),
         (["stage.epochs=0"], "stage.epochs must be at least 1"),
         (["task=train_everything"], "train_everything"),
+        (["loss.scale=nan"], "loss.scale must be a finite number"),
+        (["trainer.accelerator=foo"], "trainer.accelerator must be one of auto, cpu"),
+        (["trainer.precision=foo"], "trainer.precision must be one of 32-true"),
         (["loss.margin_rad=2"], "loss.margin_rad must lie in"),
         (["stage=b"], "stage.init_from"),
         (["task=evaluate"], "evaluate.checkpoint"),
@@ -144,3 +147,10 @@ def test_two_sources_of_weights_at_once(tmp_path: Path) -> None:
 def test_a_double_imbalance_correction_must_be_asked_for(tmp_path: Path) -> None:
     answer = command("imbalance=sampler", "imbalance.class_weights=inverse_frequency", folder=tmp_path)
     assert_refused(answer, "imbalance.allow_both=true")
+
+
+def test_a_sweep_goes_on_after_a_refused_job_and_says_so_at_the_end(tmp_path: Path) -> None:
+    answer = command("-m", "stage.epochs=0,3", folder=tmp_path)
+    assert answer.returncode == 2
+    assert "stage.epochs must be at least 1" in answer.stderr
+    assert "data.manifest is not set" in answer.stderr

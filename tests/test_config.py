@@ -182,7 +182,7 @@ REFUSALS = [
     (("loss.scale=0",), "loss.scale must be positive, got 0"),
     (("loss.margin_rad=1.6",), "loss.margin_rad must lie in"),
     (("loss.margin_rad=-0.1",), "loss.margin_rad must lie in"),
-    (("loss.ramp_start_epoch=16",), "loss.ramp_start_epoch=16 must lie in 0..ramp_end_epoch=15"),
+    (("loss.ramp_start_epoch=16",), "loss.ramp_start_epoch=16 must lie in -1..ramp_end_epoch=15"),
     (("imbalance.min_per_class=-1",), "imbalance.min_per_class must be at least 0, got -1"),
     (("imbalance.beta=1",), "imbalance.beta must lie in"),
     (

@@ -59,11 +59,14 @@ def settle_faults(faults: Sequence[Fault], *, manifest: Path, max_bad_rows: int)
     return lines
 
 
-def _write_report(faults: Sequence[Fault], manifest: Path) -> Path:
+def _write_report(faults: Sequence[Fault], manifest: Path) -> str:
     """Write all faults to `<manifest name>.faults.csv` in the working directory; the manifest's may be read-only."""
     report = Path(f"{manifest.stem}.faults.csv")
-    with report.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["line", "column", "value", "reason"])
-        writer.writerows([fault.line, fault.column, fault.value, fault.reason] for fault in faults)
-    return report
+    try:
+        with report.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["line", "column", "value", "reason"])
+            writer.writerows([fault.line, fault.column, fault.value, fault.reason] for fault in faults)
+    except OSError as error:
+        return f"(no list: cannot write {report} here: {error.strerror})"
+    return str(report)

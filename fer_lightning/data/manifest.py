@@ -271,7 +271,7 @@ def missing_files(manifest: Manifest, rows: NDArray[np.int64]) -> list[Fault]:
             try:
                 with os.scandir(manifest.root / folder) as entries:
                     listings[folder] = frozenset(entry.name for entry in entries)
-            except (FileNotFoundError, NotADirectoryError):
+            except (OSError, ValueError):  # absent, no folder, unreadable, or a name the system cannot have
                 listings[folder] = frozenset()
         if name not in listings[folder]:
             where = f"no such file under {manifest.root}"

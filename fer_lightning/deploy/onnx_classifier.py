@@ -1,5 +1,6 @@
 """Runs an ONNX file of this project on canonical pictures."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,8 @@ class OnnxClassifier:
     session: onnxruntime.InferenceSession
     record: OnnxRecord
     canonical: CanonicalSpec
+    sha256: str
+    """Of the bytes the session was made from."""
 
     def __call__(self, pictures: Tensor) -> Tensor:
         """Return logits.
@@ -66,7 +69,8 @@ def open_onnx(path: Path, *, option: str) -> OnnxClassifier:
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        content = path.read_bytes()
+        session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
         text = session.get_modelmeta().custom_metadata_map.get(CHECKPOINT_KEY)
     except _ORT_ERRORS as error:
         raise FerError(f"{option}: {path} is not an ONNX model: {str(error).splitlines()[0]}") from error
@@ -83,4 +87,4 @@ def open_onnx(path: Path, *, option: str) -> OnnxClassifier:
         raise FerError(f"{option}: {path} expects pictures that this version does not know: {error}") from error
     if canonical.digest() != record.canonical_digest:
         raise FerError(f"{option}: {path} expects pictures that this version prepares differently (canonical digest)")
-    return OnnxClassifier(session, record, canonical)
+    return OnnxClassifier(session, record, canonical, hashlib.sha256(content).hexdigest())

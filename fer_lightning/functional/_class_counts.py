@@ -18,8 +18,8 @@ def class_counts_vector(class_counts: Tensor | Sequence[float], *, num_classes: 
     Raises:
         ValueError: wrong shape, or a class that is empty, negative or not finite.
     """
-    counts = torch.as_tensor(class_counts)
-    counts = counts if counts.dtype == torch.float32 and isinstance(class_counts, Tensor) else counts.double()
+    given = class_counts if isinstance(class_counts, Tensor) else torch.tensor(class_counts, dtype=torch.float64)
+    counts = given if given.dtype == torch.float32 else given.double()
     if counts.ndim != 1 or counts.numel() == 0 or (num_classes is not None and counts.numel() != num_classes):
         expected = "(C,)" if num_classes is None else f"({num_classes},)"
         raise ValueError(f"class_counts must have shape {expected}, got {tuple(counts.shape)}")

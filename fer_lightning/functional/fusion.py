@@ -15,7 +15,8 @@ def _checked_inputs(teacher_logits: Tensor, weights: Tensor | Sequence[float]) -
     if teacher_logits.ndim != 3 or teacher_logits.numel() == 0:
         raise ValueError(f"teacher_logits must have shape (M, N, C), none 0, got {tuple(teacher_logits.shape)}")
     teacher_logits = at_least_float32(teacher_logits, name="teacher_logits")
-    checked = torch.as_tensor(weights).detach().to("cpu", torch.float64)
+    given = weights if isinstance(weights, Tensor) else torch.tensor(weights, dtype=torch.float64)
+    checked = given.detach().to("cpu", torch.float64)
     if checked.shape != (teacher_logits.shape[0],):
         raise ValueError(f"weights must have shape ({teacher_logits.shape[0]},), got {tuple(checked.shape)}")
     if not bool((torch.isfinite(checked) & (checked >= 0.0)).all()):

@@ -6,6 +6,7 @@ from fer_lightning.data.config import AugmentationConfig, BuildConfig, DataConfi
 from fer_lightning.models.config import BackboneConfig
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.training.config import (
+    ACCELERATORS,
     CalibrationConfig,
     ImbalanceConfig,
     LossConfig,
@@ -72,7 +73,9 @@ class EvaluationTarget:
     split: str = "val"
     """Split of the manifest: train, val or test."""
     batch_size: int = 128
-    """Rows at a time; never changes results."""
+    """Rows at a time; changes logits in the last digits at most."""
+    accelerator: str = "auto"
+    """Device of a checkpoint: auto, cpu, gpu (or cuda), mps. ONNX files run on the CPU. Always float32."""
     output_dir: str | None = None
     """Where the evaluation's files go; unset: `<run.root>/evaluations/<name>`."""
 
@@ -81,7 +84,7 @@ class EvaluationTarget:
 class EvaluateRun:
     """Evaluate any checkpoint or ONNX file on any manifest and split.
 
-    Without `data.manifest` the manifest, root and source filter recorded by the checkpoint's run are taken.
+    Without `data.manifest` the rows and the calibration recorded by the model's run are taken.
     """
 
     task: str = "evaluate"
@@ -91,10 +94,13 @@ class EvaluateRun:
     data: DataConfig = field(default_factory=DataConfig)
     source_filter: SourceFilterConfig = field(default_factory=SourceFilterConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
     def __post_init__(self) -> None:
-        """Check the split's name."""
+        """Check names and sizes."""
+        if self.evaluate.accelerator not in ACCELERATORS:
+            raise ValueError(
+                f"evaluate.accelerator must be one of {', '.join(ACCELERATORS)}, got {self.evaluate.accelerator!r}"
+            )
         if self.evaluate.split not in {"train", "val", "test"}:
             raise ValueError(f"evaluate.split must be train, val or test, got {self.evaluate.split!r}")
         if self.evaluate.batch_size < 1:

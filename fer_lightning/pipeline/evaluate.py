@@ -1,26 +1,19 @@
 """Evaluates a checkpoint or an ONNX file on any manifest and split."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
-from fer_lightning.data.config import DataConfig, SourceFilterConfig
-from fer_lightning.data.selection import Selection, select_rows
+from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
+from fer_lightning.files import sha256_of
 from fer_lightning.pipeline.config import EvaluateRun
+from fer_lightning.pipeline.evaluation_rows import evaluation_rows
 from fer_lightning.reports.tables import figures_table
-from fer_lightning.runs.artifacts import AlignmentReport, Evaluation, read_artifact, write_artifact
+from fer_lightning.runs.artifacts import Evaluation, write_artifact
 from fer_lightning.runs.checkpoint_file import check_checkpoint_file
 from fer_lightning.runs.lock import RunLock
-from fer_lightning.runs.run_dir import read_config
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    selection: Selection
-    manifest: str
 
 
 def evaluate(run: EvaluateRun) -> None:
@@ -31,7 +24,7 @@ def evaluate(run: EvaluateRun) -> None:
         RunLockedError: another evaluation writes to the same directory.
     """
     model = _model_file(run)
-    rows = _rows(run, model.parent)
+    rows = evaluation_rows(run, model.parent)
     if not len(rows.selection.rows[run.evaluate.split]):
         raise FerError(f"{rows.manifest} has no {run.evaluate.split} rows")
     output = _output_dir(run, model, rows.selection)
@@ -40,7 +33,7 @@ def evaluate(run: EvaluateRun) -> None:
         from fer_lightning.pipeline.model_files import judge_file  # torch, timm: seconds
         from fer_lightning.runs.predictions import write_predictions
 
-        judged, scored = judge_file(run, model, rows.selection)
+        judged, scored = judge_file(run, model, rows)
         temperature = 1.0 if judged.temperature is None else judged.temperature.calibration_temperature
         requested = len(rows.selection.rows[run.evaluate.split])
         write_predictions(
@@ -76,31 +69,6 @@ def _model_file(run: EvaluateRun) -> Path:
     return path
 
 
-def _rows(run: EvaluateRun, run_dir: Path) -> _Rows:
-    """Select the rows asked for, or those that the model's run recorded."""
-    split = run.evaluate.split
-    if run.data.manifest is not None:
-        selection = select_rows(run.data, run.source_filter, seed=run.run.seed, splits=(split,))
-        return _Rows(selection, run.data.manifest)
-    if not (run_dir / "config.yaml").is_file():
-        raise FerError(
-            f"data.manifest is not set, and {run_dir} is no run directory that could tell which rows to take"
-        )
-    recorded = read_config(run_dir)
-    data = DataConfig(**recorded["data"])
-    data.num_workers = run.data.num_workers
-    selection = select_rows(
-        data, SourceFilterConfig(**recorded["source_filter"]), seed=recorded["run"]["seed"], splits=("train", split)
-    )
-    alignment = read_artifact(run_dir / "alignmentreport.json", AlignmentReport)
-    if selection.fingerprint(split) != alignment.row_set_fingerprints[split]:
-        raise FerError(
-            f"{data.manifest} no longer holds the {split} rows that {run_dir} recorded. "
-            "To evaluate on it as it is now, name it: data.manifest=<file>"
-        )
-    return _Rows(selection, str(data.manifest))
-
-
 def _output_dir(run: EvaluateRun, model: Path, selection: Selection) -> Path:
     if run.evaluate.output_dir is not None:
         output = Path(run.evaluate.output_dir)
@@ -108,5 +76,5 @@ def _output_dir(run: EvaluateRun, model: Path, selection: Selection) -> Path:
             raise FerError(f"evaluate.output_dir: {output} is a run directory; choose one for the evaluation alone")
         return output
     rows = selection.fingerprint(run.evaluate.split)[:8]
-    name = f"{model.parent.name}__{model.name}__{run.evaluate.split}_{rows}"
+    name = f"{model.parent.name}__{model.name}_{sha256_of(model)[:8]}__{run.evaluate.split}_{rows}"
     return Path(run.run.root) / "evaluations" / name

@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from fer_lightning.data.datamodule import worker_count
-from fer_lightning.data.selection import Selection
 from fer_lightning.deploy.onnx_classifier import open_onnx
-from fer_lightning.files import sha256_of
 from fer_lightning.pipeline.config import EvaluateRun
+from fer_lightning.pipeline.evaluation_rows import EvaluationRows
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint
 from fer_lightning.runs.checkpoint import read_checkpoint, recorded_temperature
 from fer_lightning.training.judging import Judge
@@ -14,30 +13,30 @@ from fer_lightning.training.reliability import CheckpointIdentity
 from fer_lightning.training.scoring import ScoredRows, classifier_scorer, pick_device
 
 
-def judge_file(run: EvaluateRun, path: Path, selection: Selection) -> tuple[EvaluatedCheckpoint, ScoredRows]:
+def judge_file(run: EvaluateRun, path: Path, rows: EvaluationRows) -> tuple[EvaluatedCheckpoint, ScoredRows]:
     """Judge a checkpoint or an ONNX file on the selected split.
 
     Args:
         run: the typed run.
         path: `.onnx`, or a checkpoint.
-        selection: the rows.
+        rows: what to judge it on.
 
     Raises:
         FerError: the file is broken, foreign, or expects other pictures or classes.
     """
     judge = Judge(
-        selection=selection,
+        selection=rows.selection,
         split=run.evaluate.split,
-        calibration=run.calibration,
+        calibration=rows.calibration,
         batch_size=run.evaluate.batch_size,
         num_workers=worker_count(run.data.num_workers),
     )
     if path.suffix == ".onnx":
         model = open_onnx(path, option="evaluate.checkpoint")
-        identity = CheckpointIdentity(name=path.name, sha256=sha256_of(path), epoch=model.record.epoch)
+        identity = CheckpointIdentity(name=path.name, sha256=model.sha256, epoch=model.record.epoch)
         return judge.judge(model, model.canonical, identity, temperature=model.record.temperature)
     checkpoint = read_checkpoint(path, option="evaluate.checkpoint")
     identity = CheckpointIdentity(name=path.name, sha256=checkpoint.sha256, epoch=checkpoint.epoch)
-    scorer = classifier_scorer(checkpoint.build(), pick_device(run.trainer.accelerator))
+    scorer = classifier_scorer(checkpoint.build(), pick_device(run.evaluate.accelerator))
     temperature = recorded_temperature(path.parent, checkpoint.sha256)
     return judge.judge(scorer, checkpoint.canonical, identity, temperature=temperature)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import lightning
 import numpy as np
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -20,6 +21,7 @@ from fer_lightning.models.classifier import ClassifierSpec
 from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.checkpoint import checkpoint_record, read_checkpoint
+from fer_lightning.runs.finished import discard_final_files, final_files_match
 from fer_lightning.runs.provenance import describe_alignment
 from fer_lightning.runs.run_dir import RunDirectory, flat_values
 from fer_lightning.training.callbacks import (
@@ -115,9 +117,9 @@ def _refuse_finished(run: TrainTeacherRun, directory: RunDirectory) -> None:
     if not directory.resuming:
         return
     trained = read_checkpoint(directory.last, option="run.on_existing").epoch + 1
-    complete = [directory.path / "reliabilitymetrics.json"]
-    complete += [directory.path / "best.onnx", directory.path / "last.onnx"] if run.trainer.onnx else []
-    if trained >= run.stage.epochs and all(file.exists() for file in complete):
+    if trained < run.stage.epochs:
+        discard_final_files(directory.path)
+    elif final_files_match(directory.path, onnx=run.trainer.onnx):
         raise FerError(
             f"{directory.path} has trained all {trained} of {run.stage.epochs} epochs and is complete: nothing to resume. "
             "Evaluate it with task=evaluate, or train another with run.tag=<name>."
@@ -189,6 +191,15 @@ def _callbacks(
 
 
 def _trainer(run: TrainTeacherRun, callbacks: list[lightning.Callback], logger: TensorBoardLogger) -> lightning.Trainer:
+    try:
+        return _lightning_trainer(run, callbacks, logger)
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise FerError(f"trainer: {str(error).splitlines()[0]}") from error
+
+
+def _lightning_trainer(
+    run: TrainTeacherRun, callbacks: list[lightning.Callback], logger: TensorBoardLogger
+) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator=run.trainer.accelerator,
         devices=run.trainer.devices,

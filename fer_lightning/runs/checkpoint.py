@@ -1,5 +1,7 @@
 """Checkpoints of this project: what they record, and how a classifier is built from one."""
 
+import hashlib
+import io
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,6 @@ from torch import Tensor
 
 from fer_lightning.data.canonical import CanonicalSpec
 from fer_lightning.errors import FerError
-from fer_lightning.files import sha256_of
 from fer_lightning.labels import EMOTIONS, check_class_order
 from fer_lightning.models.classifier import Classifier, ClassifierSpec
 from fer_lightning.runs.artifacts import Calibration, TemperatureRecord, read_artifact
@@ -72,21 +73,26 @@ def read_checkpoint(path: Path, *, option: str) -> ClassifierCheckpoint:
     """
     check_checkpoint_file(path, option=option)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        file_bytes = (
+            path.read_bytes()
+        )  # read once: digest and weights are of the same file, also beside a running training
+        content = torch.load(io.BytesIO(file_bytes), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, LookupError, EOFError, AttributeError, TypeError, UnpicklingError) as error:
         raise FerError(f"{option}: {path} cannot be read: {str(error).splitlines()[0]}") from error
     record = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
     if not isinstance(record, dict) or record.get("schema_version") != _SCHEMA_VERSION:
         raise FerError(f"{option}: {path} has no record of schema version {_SCHEMA_VERSION}")
     try:
-        return _from_content(path, content, record, option=option)
+        return _from_content(path, hashlib.sha256(file_bytes).hexdigest(), content, record, option=option)
     except (KeyError, TypeError) as error:
         raise FerError(f"{option}: {path} has a damaged record: {error}") from error
     except ValueError as error:
         raise FerError(str(error)) from error
 
 
-def _from_content(path: Path, content: dict[str, Any], record: dict[str, Any], *, option: str) -> ClassifierCheckpoint:
+def _from_content(
+    path: Path, sha256: str, content: dict[str, Any], record: dict[str, Any], *, option: str
+) -> ClassifierCheckpoint:
     check_class_order(record["emotions"], where=str(path))
     canonical = CanonicalSpec(**record["canonical"])
     if canonical.digest() != record["canonical_digest"]:
@@ -95,7 +101,7 @@ def _from_content(path: Path, content: dict[str, Any], record: dict[str, Any], *
         )
     return ClassifierCheckpoint(
         path=path,
-        sha256=sha256_of(path),
+        sha256=sha256,
         epoch=int(content["epoch"]),
         spec=ClassifierSpec(**record["classifier"]),
         canonical=canonical,

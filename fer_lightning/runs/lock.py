@@ -23,6 +23,7 @@ LOCK_NAME = ".run.lock"
 _GUARD_NAME = ".run.lock.guard"
 _GUARD_TIMEOUT_SECONDS = 10
 _HEARTBEAT_SECONDS = 15.0
+_FRESH_SECONDS = 60.0
 _SILENT_AFTER_SECONDS = 300.0
 _SAME_START_SECONDS = 1.0
 _LATEST_START = 4e9  # the year 2096: past it a lock file is damaged
@@ -169,7 +170,8 @@ def _is_running(holder: LockHolder) -> bool:
     try:
         process = psutil.Process(holder.pid)
         same = abs(process.create_time() - holder.process_start) < _SAME_START_SECONDS
-        return same and process.status() != psutil.STATUS_ZOMBIE
+        fresh = abs(time.time() - holder.heartbeat) < _FRESH_SECONDS  # start times move when the system clock is set
+        return (same or fresh) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

@@ -17,7 +17,8 @@ from fer_lightning.runs.lock import RunLock
 
 log = logging.getLogger(__name__)
 
-# Options that never change results: a resumed run may have others.
+# Options that a resumed run may change: they name places and machines, not the recipe. Rows are compared by digest, and
+# the machine of each part is in its environment.json and run.log.
 _FREE_OPTIONS = (
     "run.root",
     "run.on_existing",
@@ -81,7 +82,8 @@ def open_run_directory(
         values = plain_values(run)
         _check_existing(path, values, on_existing)
         resuming = (path / "checkpoint_last.pt").exists()
-        write_text_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False))
+        if not resuming:  # the record of a run that has trained is never rewritten
+            write_text_atomically(path / "config.yaml", yaml.safe_dump(values, sort_keys=False))
         handler = logging.FileHandler(path / "run.log", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger().addHandler(handler)
@@ -129,6 +131,8 @@ def _check_existing(path: Path, values: dict[str, Any], on_existing: OnExisting)
                 f"{path} holds files but no run ({', '.join(others[:5])}); choose another run.tag or run.root"
             )
         return
+    if not (path / "checkpoint_last.pt").exists():
+        return  # it ended before its first checkpoint: nothing to continue, nothing to lose
     differing = _differences(_flat(read_config(path)), _flat(values))
     if differing:
         shown = "\n  ".join(f"{key}: recorded {old!r}, now {new!r}" for key, old, new in differing)

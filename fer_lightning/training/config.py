@@ -41,9 +41,9 @@ class LossConfig:
     margin_rad: float = 0.35
     """Angular margin in radians at the end of the ramp."""
     ramp_start_epoch: int = 5
-    """Epochs before this one use margin 0: the same head, plain logits."""
+    """Last epoch at margin 0 (the same head, plain logits); -1 with `ramp_end_epoch` -1: the full margin at once."""
     ramp_end_epoch: int = 15
-    """First epoch at the full margin; linear in between."""
+    """First epoch at the full margin, linear in between; where it equals the start, the epoch after it."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -51,9 +51,9 @@ class LossConfig:
             raise ValueError(f"loss.scale must be positive, got {self.scale}")
         if not 0 <= self.margin_rad < 1.5708:
             raise ValueError(f"loss.margin_rad must lie in [0, pi/2), got {self.margin_rad}")
-        if not 0 <= self.ramp_start_epoch <= self.ramp_end_epoch:
+        if not -1 <= self.ramp_start_epoch <= self.ramp_end_epoch:
             raise ValueError(
-                f"loss.ramp_start_epoch={self.ramp_start_epoch} must lie in 0..ramp_end_epoch={self.ramp_end_epoch}"
+                f"loss.ramp_start_epoch={self.ramp_start_epoch} must lie in -1..ramp_end_epoch={self.ramp_end_epoch}"
             )
 
 
@@ -154,12 +154,16 @@ class CalibrationConfig:
             raise ValueError("calibration.num_folds must be at least 2 and calibration.num_bins at least 1")
 
 
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+
+
 @dataclass(kw_only=True)
 class TrainerConfig:
     """The machine: device, precision, speed switches."""
 
     accelerator: str = "auto"
-    """Lightning accelerator: auto, cpu, gpu, mps."""
+    """Lightning accelerator: auto, cpu, gpu (or cuda), mps."""
     devices: int = 1
     """Number of devices."""
     precision: str = "32-true"
@@ -174,6 +178,10 @@ class TrainerConfig:
     """Export best.onnx and last.onnx at the end."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check names and ranges."""
+        if self.accelerator not in ACCELERATORS:
+            raise ValueError(f"trainer.accelerator must be one of {', '.join(ACCELERATORS)}, got {self.accelerator!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.devices != 1:
             raise ValueError(f"trainer.devices={self.devices}: training on several devices is not supported yet; use 1")

@@ -101,8 +101,8 @@ def evaluate_scores(
         rows: which rows.
         config: calibration method, folds, bins.
         folds: (N,) cross-fit folds of these rows.
-        temperature: fitted earlier on val, or None. On val rows it is recorded but not applied to the rows it was
-            fitted on: those are cross-fitted.
+        temperature: fitted earlier on val, or None. It is applied to train and test rows; val rows, which it may have
+            seen, are cross-fitted whichever manifest they come from.
     """
     raw = report_logits(scored.logits, scored.labels, num_bins=config.num_bins)
     record = temperature
@@ -137,14 +137,14 @@ def _scaled(
     folds: Tensor,
     record: TemperatureRecord | None,
 ) -> tuple[ReliabilityReport | None, str]:
-    if config.method is CalibrationMethod.none:
+    if config.method is CalibrationMethod.none or (record is not None and record.method == "none"):
         return None, "calibration=none"
-    if record is None:
-        return None, f"no temperature recorded for this checkpoint, and none is fitted on {rows.split}"
-    if record.fitted_on_fingerprint == rows.fingerprint:
+    if rows.split == "val":  # the recorded fit may have seen any of these rows
         report = cross_fit(scored.logits, scored.labels, folds, config)
         how = f"cross-fitted on {rows.split} in {_num_folds(folds)} folds"
         return report, how if report else "all rows are linked: no fold can be judged by a fit that did not see it"
+    if record is None:
+        return None, f"no temperature recorded for this checkpoint, and none is fitted on {rows.split}"
     log_probs = (scored.logits.double() / record.calibration_temperature).log_softmax(1)
     how = f"temperature fitted on {record.fitted_on_split} ({record.fitted_on_rows} rows) applied to {rows.split}"
     return reliability_report(log_probs, scored.labels, num_bins=config.num_bins), how

@@ -57,6 +57,8 @@ class TeacherModule(lightning.LightningModule):
         self._num_epochs = num_epochs
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
+        self.last_loss = torch.zeros(())
+        """Loss of the last batch, undivided, on the device."""
         self._loss_sum = torch.zeros(())
         self._num_losses = 0
 
@@ -90,7 +92,8 @@ class TeacherModule(lightning.LightningModule):
         cosines = self.classifier.cosines(batch.pictures)
         logits = arcface_logits(cosines, batch.labels, scale=self._loss.scale, margin_rad=self.margin_rad())
         loss = F.cross_entropy(logits, batch.labels, weight=self.class_weights)
-        self._loss_sum += loss.detach()
+        self.last_loss = loss.detach()
+        self._loss_sum += self.last_loss
         self._num_losses += 1
         return loss * self._tail_correction(batch_idx)
 

@@ -1,3 +1,5 @@
+"""Calibrators against scipy and scikit-learn, and on degenerate sets."""
+
 import math
 from collections.abc import Callable
 

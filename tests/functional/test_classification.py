@@ -1,3 +1,5 @@
+"""Losses and class weights against loops from their formulas."""
+
 import math
 
 import numpy as np

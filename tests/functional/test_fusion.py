@@ -1,3 +1,5 @@
+"""Fusion against loops; weights that are no shares are refused."""
+
 import math
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Calibration errors, Brier, NLL and F1 against scikit-learn and loops."""
+
 import dataclasses
 import math
 from collections.abc import Callable

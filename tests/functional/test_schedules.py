@@ -1,3 +1,5 @@
+"""The learning rate, step by step."""
+
 import math
 from itertools import pairwise
 from typing import Any

@@ -1,3 +1,5 @@
+"""timm backbones, and weights from hub, file and run."""
+
 import logging
 import random
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Standardisation inside, cosines in float32."""
+
 import math
 
 import pytest

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from fer_lightning.data.config import DataConfig, SourceFilterConfig
 from fer_lightning.errors import FerError, RunLockedError, TrainingError
 from fer_lightning.files import sha256_of
 from fer_lightning.labels import EMOTIONS
@@ -31,8 +32,9 @@ from fer_lightning.runs.artifacts import (
 )
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.config import OnExisting, RunConfig
+from fer_lightning.runs.finished import discard_final_files, final_files_match
 from fer_lightning.runs.lock import RunLock
-from fer_lightning.training.config import ClassWeights, ImbalanceConfig, OptimizerName
+from fer_lightning.training.config import CalibrationConfig, ClassWeights, ImbalanceConfig, OptimizerName
 from tests.conftest import toy_run
 
 # Lightning 2.6 beside torch 2.13: a deprecated call of its own, silenced in a run but raised first under "error".
@@ -154,8 +156,90 @@ def test_evaluate_refuses_recorded_rows_that_changed(
     index = next(i for i, line in enumerate(lines) if ",val," in line and ",Happy," in line)
     lines[index] = lines[index].replace(",Happy,", ",Sad,")
     manifest.write_text("\n".join(lines) + "\n")
-    with pytest.raises(FerError, match="no longer holds the val rows"):
+    with pytest.raises(FerError, match="no longer the manifest .* its val rows differ"):
         evaluate(EvaluateRun(evaluate=EvaluationTarget(checkpoint=str(run_dir(run)))))
+
+
+def test_evaluate_of_a_carved_val_takes_the_runs_own_rows_or_none(toy_manifest: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "no_val.csv"
+    manifest.write_text(toy_manifest.read_text().replace(",val,", ",train,"))
+    run = toy_run(manifest, tmp_path, epochs=1)
+    run.data.root = str(toy_manifest.parent)
+    run.run.seed, run.data.val_fraction = 7, 0.2
+    train_teacher(run)
+    recorded = read_artifact(run_dir(run) / "reliabilitymetrics.json", ReliabilityMetrics).best
+    given = EvaluateRun(
+        evaluate=EvaluationTarget(checkpoint=str(run_dir(run)), output_dir=str(tmp_path / "same")),
+        data=DataConfig(manifest=str(manifest), root=str(toy_manifest.parent), num_workers=0),
+    )
+    evaluate(given)
+    result = read_artifact(tmp_path / "same" / "evaluation.json", Evaluation).result
+    assert result.row_set_fingerprint == recorded.row_set_fingerprint
+    assert result.raw.accuracy == recorded.raw.accuracy
+    assert result.raw.nll == pytest.approx(recorded.raw.nll, rel=1e-6)
+    manifest.write_text(manifest.read_text().replace(",Happy,", ",Sad,", 1))
+    with pytest.raises(FerError, match="a val split carved now could hold rows the model was trained on"):
+        evaluate(given)
+
+
+def test_evaluate_on_part_of_the_val_rows_never_applies_the_fit_that_saw_them(
+    finished: Path, toy_manifest: Path, tmp_path: Path
+) -> None:
+    target = EvaluationTarget(checkpoint=str(finished), output_dir=str(tmp_path / "part"))
+    source = SourceFilterConfig(include=["ferplus"])
+    data = DataConfig(manifest=str(toy_manifest), num_workers=0)
+    evaluate(EvaluateRun(evaluate=target, data=data, source_filter=source))
+    result = read_artifact(tmp_path / "part" / "evaluation.json", Evaluation).result
+    whole = read_artifact(finished / "reliabilitymetrics.json", ReliabilityMetrics).best
+    assert 0 < result.n < whole.n
+    assert "cross-fitted on val" in result.scaled_how
+
+
+def test_evaluate_takes_the_recorded_calibration_and_refuses_options_without_effect(
+    toy_manifest: Path, tmp_path: Path
+) -> None:
+    run = toy_run(toy_manifest, tmp_path, epochs=1)
+    run.calibration.num_bins = 40
+    train_teacher(run)
+    recorded = read_artifact(run_dir(run) / "reliabilitymetrics.json", ReliabilityMetrics).best
+    target = EvaluationTarget(checkpoint=str(run_dir(run)), output_dir=str(tmp_path / "out"))
+    evaluate(EvaluateRun(evaluate=target))
+    result = read_artifact(tmp_path / "out" / "evaluation.json", Evaluation).result
+    assert (result.num_bins, result.raw.ece) == (40, recorded.raw.ece)
+    for changed, name in (
+        (EvaluateRun(evaluate=target, source_filter=SourceFilterConfig(include=["expw_hq"])), "source_filter.include"),
+        (EvaluateRun(evaluate=target, data=DataConfig(max_bad_rows=3)), "data.max_bad_rows"),
+        (EvaluateRun(evaluate=target, calibration=CalibrationConfig(num_bins=10)), "calibration.num_bins"),
+        (EvaluateRun(evaluate=target, data=DataConfig(manifest=str(toy_manifest), clahe=False)), "data.clahe"),
+    ):
+        with pytest.raises(FerError, match=f"{name}=.* would have no effect"):
+            evaluate(changed)
+
+
+def test_evaluate_says_which_recorded_manifest_is_not_there(
+    toy_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.csv").write_text(toy_manifest.read_text())
+    monkeypatch.chdir(tmp_path)
+    run = toy_run(Path("m.csv"), tmp_path, epochs=1)
+    run.data.root = str(toy_manifest.parent)
+    train_teacher(run)
+    monkeypatch.chdir("/")
+    with pytest.raises(FerError, match=r"recorded data\.manifest=m\.csv, which is not there"):
+        evaluate(EvaluateRun(evaluate=EvaluationTarget(checkpoint=str(run_dir(run)))))
+
+
+def test_final_files_of_other_weights_are_not_taken_for_the_runs_own(toy_manifest: Path, tmp_path: Path) -> None:
+    run = toy_run(toy_manifest, tmp_path, epochs=1)
+    train_teacher(run)
+    assert final_files_match(run_dir(run), onnx=False)
+    assert not final_files_match(run_dir(run), onnx=True)
+    content = torch.load(run_dir(run) / "best.pt", weights_only=True)
+    content["epoch"] = 5
+    torch.save(content, run_dir(run) / "best.pt")
+    assert not final_files_match(run_dir(run), onnx=False)
+    discard_final_files(run_dir(run))
+    assert not (run_dir(run) / "reliabilitymetrics.json").exists()
 
 
 def test_export_verb_rewrites_one_file_and_keeps_the_other(finished: Path) -> None:

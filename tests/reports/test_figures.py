@@ -1,3 +1,5 @@
+"""The figures show the numbers they are given."""
+
 import io
 from typing import cast
 

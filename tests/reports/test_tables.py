@@ -1,3 +1,5 @@
+"""Console tables."""
+
 from dataclasses import replace
 
 from fer_lightning.reports.tables import figures_table, text_table

@@ -1,3 +1,5 @@
+"""Round trip and refusals of every artifact."""
+
 import dataclasses
 import inspect
 import json

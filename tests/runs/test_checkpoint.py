@@ -1,3 +1,5 @@
+"""Checkpoints: round trip, damage, other classes, other pictures."""
+
 import random
 import re
 import zipfile

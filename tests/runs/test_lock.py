@@ -1,3 +1,5 @@
+"""The run lock: living, dead, silent, raced for."""
+
 import contextlib
 import multiprocessing
 import os
@@ -135,9 +137,15 @@ def test_a_killed_holder_that_nobody_waited_for_is_gone_too(tmp_path: Path) -> N
 
 
 def test_a_reused_pid_is_another_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    locked(tmp_path, process_start=psutil.Process().create_time() - 100)
+    locked(tmp_path, process_start=psutil.Process().create_time() - 100, heartbeat=time.time() - 100)
     assert take(tmp_path).pid == os.getpid()
     assert "stale lock" in caplog.text
+
+
+def test_a_fresh_heartbeat_outlives_a_stepped_clock(tmp_path: Path) -> None:
+    locked(tmp_path, process_start=psutil.Process().create_time() - 100)
+    with pytest.raises(RunLockedError):
+        take(tmp_path)
 
 
 def test_a_small_difference_of_start_times_is_the_clock(tmp_path: Path) -> None:
@@ -296,7 +304,7 @@ def _race(directory: Path, ready: Any, all_tried: Any, outcomes: Any) -> None:
 @pytest.mark.parametrize("stale", [False, True], ids=["free", "stale"])
 def test_of_eight_racing_processes_one_wins(tmp_path: Path, stale: bool) -> None:
     if stale:
-        locked(tmp_path, process_start=1.0)
+        locked(tmp_path, process_start=1.0, heartbeat=1.0)
     context = multiprocessing.get_context("spawn")
     ready, all_tried, outcomes = context.Barrier(8), context.Event(), context.Queue()
     processes = [context.Process(target=_race, args=(tmp_path, ready, all_tried, outcomes)) for _ in range(8)]

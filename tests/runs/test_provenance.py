@@ -1,3 +1,5 @@
+"""Environment, alignment report and predictions."""
+
 import csv
 import importlib.metadata
 import subprocess

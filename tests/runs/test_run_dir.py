@@ -1,3 +1,5 @@
+"""Run directories: new, resumed, different, damaged."""
+
 import logging
 import re
 from pathlib import Path
@@ -19,8 +21,9 @@ def a_run() -> TrainTeacherRun:
 
 
 def visit(path: Path, run: object, on_existing: OnExisting = OnExisting.fail) -> RunDirectory:
-    """Open a run directory and leave it at once."""
+    """Open a run directory and leave it after its first checkpoint."""
     with open_run_directory(path, run, on_existing=on_existing, unlock_stale=False) as directory:
+        directory.last.touch()
         return directory
 
 
@@ -52,8 +55,6 @@ def test_an_existing_run_is_refused_unless_resumed(tmp_path: Path) -> None:
     visit(tmp_path, a_run())
     with pytest.raises(FerError, match=r"already holds a run .*run\.on_existing=resume.*run\.tag=<name>"):
         visit(tmp_path, a_run())
-    assert not visit(tmp_path, a_run(), OnExisting.resume).resuming  # nothing to go on from yet
-    (tmp_path / "checkpoint_last.pt").touch()
     assert visit(tmp_path, a_run(), OnExisting.resume).resuming
     with pytest.raises(FerError, match="already holds a run"):
         visit(tmp_path, a_run())
@@ -88,7 +89,15 @@ def test_options_that_change_no_result_may_differ(tmp_path: Path) -> None:
     other.data.manifest, other.data.root, other.data.num_workers = "moved/manifest.csv", "moved", 0
     other.trainer.accelerator, other.trainer.onnx = "cpu", False
     visit(tmp_path, other, OnExisting.resume)
-    assert read_config(tmp_path)["data"]["manifest"] == "moved/manifest.csv"
+    assert read_config(tmp_path)["data"]["manifest"] is None  # the record is of the start
+
+
+def test_a_start_that_trained_nothing_leaves_the_directory_free(tmp_path: Path) -> None:
+    visit(tmp_path, a_run()).last.unlink()
+    other = a_run()
+    other.backbone.pretrained = False
+    visit(tmp_path, other)
+    assert read_config(tmp_path)["backbone"]["pretrained"] is False
 
 
 @pytest.mark.parametrize(
@@ -150,6 +159,7 @@ def test_a_path_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "- a\n", "text", "a: [", "\x00", "a: !!python/object:os.system {}"])
 def test_a_damaged_config_is_one_clear_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "checkpoint_last.pt").touch()
     with pytest.raises(FerError, match=r"config\.yaml is damaged"):
         visit(tmp_path, a_run(), OnExisting.resume)
 

@@ -10,8 +10,9 @@ from fer_lightning.runs.artifacts import Metrics
 from fer_lightning.training.callbacks.epoch_history import EpochHistory
 from fer_lightning.training.callbacks.throughput import Throughput
 from fer_lightning.training.callbacks.val_predictions import ValPredictions
+from fer_lightning.training.teacher import TeacherModule
 
-_EVERY_STEPS = 20
+_EVERY_BATCHES = 20
 _SCALARS = ("accuracy", "macro_f1", "minority_f1", "nll", "ece", "brier")
 
 
@@ -30,9 +31,11 @@ class TensorBoardCurves(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log loss and learning rate now and then; a read of the loss waits for the device."""
-        if trainer.global_step % _EVERY_STEPS == 0:
+        if batch_idx % _EVERY_BATCHES == 0 and isinstance(pl_module, TeacherModule):
             lr = trainer.optimizers[0].param_groups[0]["lr"]
-            self._logger.log_metrics({"train/loss": float(outputs["loss"]), "train/lr": lr}, step=trainer.global_step)
+            self._logger.log_metrics(
+                {"train/loss": float(pl_module.last_loss), "train/lr": lr}, step=trainer.global_step
+            )
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Log the epoch that has just been recorded."""
