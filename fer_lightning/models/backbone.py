@@ -81,6 +81,7 @@ def load_hub_weights(backbone: nn.Module, name: str, *, image_size: int, min_sha
         FerError: the model has no pretrained weights, or they cannot be fetched. Random weights are never kept.
     """
     ways_out = "backbone.pretrained=false to start from random weights, or also backbone.checkpoint=<file> to start from a file"
+    log.info("fetching pretrained weights of %s, unless they are in the hub's cache", name)
     try:
         # With its own classifier timm loads strictly; without one it would leave what is missing random.
         filled = timm.create_model(name, pretrained=True, **_size_option(name, image_size))
