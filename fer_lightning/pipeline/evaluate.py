@@ -28,7 +28,10 @@ def evaluate(run: EvaluateRun) -> None:
     if not len(rows.selection.rows[run.evaluate.split]):
         raise FerError(f"{rows.manifest} has no {run.evaluate.split} rows")
     output = _output_dir(run, model, rows.selection)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FerError(f"cannot make {output}: {error.strerror}; choose another evaluate.output_dir") from error
     with RunLock(output, unlock_stale=run.run.unlock_stale):
         from fer_lightning.pipeline.model_files import judge_file  # torch, timm: seconds
         from fer_lightning.runs.predictions import write_predictions

@@ -21,7 +21,7 @@ from fer_lightning.models.classifier import ClassifierSpec
 from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.checkpoint import checkpoint_record, read_checkpoint
-from fer_lightning.runs.finished import discard_final_files, final_files_match
+from fer_lightning.runs.finished import final_files_match
 from fer_lightning.runs.provenance import describe_alignment
 from fer_lightning.runs.run_dir import RunDirectory, flat_values
 from fer_lightning.training.callbacks import (
@@ -73,6 +73,7 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
         clahe_clip_limit=run.data.clahe_clip_limit,
         clahe_tiles=run.data.clahe_tiles,
     )
+    num_workers = worker_count(run.data.num_workers)
     data = FerDataModule(
         selection,
         spec,
@@ -80,7 +81,7 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
         batch_size=run.stage.batch_size,
         min_per_class=run.imbalance.min_per_class,
         seed=run.run.seed,
-        num_workers=worker_count(run.data.num_workers),
+        num_workers=num_workers,
     )
     teacher = _build_teacher(run, selection, spec, num_batches=len(data.train_batches()))
     alignment = _alignment(run, selection, directory, spec, teacher)
@@ -93,14 +94,14 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
         split="val",
         calibration=run.calibration,
         batch_size=run.stage.batch_size,
-        num_workers=worker_count(run.data.num_workers),
+        num_workers=num_workers,
     )
     logger = TensorBoardLogger(directory.path, name="", version="", default_hp_metric=False)
     final = final_reliability.FinalReliability(directory, judge, pick_device(run.trainer.accelerator))
-    callbacks = _callbacks(run, directory, judge, spec, logger, alignment)
-    trainer = _trainer(run, [*callbacks, final], logger)
+    callbacks = [*_callbacks(run, directory, judge, spec, logger, alignment), final]
     if run.trainer.onnx:
-        trainer.callbacks.append(onnx_export.OnnxExport(directory))  # type: ignore[attr-defined]
+        callbacks.append(onnx_export.OnnxExport(directory))
+    trainer = _trainer(run, callbacks, logger)
     _fit(trainer, teacher, data, directory)
     if final.metrics is None:
         raise RuntimeError("training ended without its final evaluation")
@@ -117,9 +118,7 @@ def _refuse_finished(run: TrainTeacherRun, directory: RunDirectory) -> None:
     if not directory.resuming:
         return
     trained = read_checkpoint(directory.last, option="run.on_existing").epoch + 1
-    if trained < run.stage.epochs:
-        discard_final_files(directory.path)
-    elif final_files_match(directory.path, onnx=run.trainer.onnx):
+    if trained >= run.stage.epochs and final_files_match(directory.path, onnx=run.trainer.onnx):
         raise FerError(
             f"{directory.path} has trained all {trained} of {run.stage.epochs} epochs and is complete: nothing to resume. "
             "Evaluate it with task=evaluate, or train another with run.tag=<name>."
@@ -192,29 +191,23 @@ def _callbacks(
 
 def _trainer(run: TrainTeacherRun, callbacks: list[lightning.Callback], logger: TensorBoardLogger) -> lightning.Trainer:
     try:
-        return _lightning_trainer(run, callbacks, logger)
+        return lightning.Trainer(
+            accelerator=run.trainer.accelerator,
+            devices=run.trainer.devices,
+            precision=run.trainer.precision,  # type: ignore[arg-type]
+            deterministic=run.trainer.deterministic,
+            max_epochs=run.stage.epochs,
+            accumulate_grad_batches=run.stage.accumulate,
+            gradient_clip_val=run.optimizer.gradient_clip_norm,
+            logger=logger,
+            callbacks=callbacks,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,  # the sampler knows its rank
+            enable_model_summary=False,
+            log_every_n_steps=1,
+        )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise FerError(f"trainer: {str(error).splitlines()[0]}") from error
-
-
-def _lightning_trainer(
-    run: TrainTeacherRun, callbacks: list[lightning.Callback], logger: TensorBoardLogger
-) -> lightning.Trainer:
-    return lightning.Trainer(
-        accelerator=run.trainer.accelerator,
-        devices=run.trainer.devices,
-        precision=run.trainer.precision,  # type: ignore[arg-type]
-        deterministic=run.trainer.deterministic,
-        max_epochs=run.stage.epochs,
-        accumulate_grad_batches=run.stage.accumulate,
-        gradient_clip_val=run.optimizer.gradient_clip_norm,
-        logger=logger,
-        callbacks=callbacks,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # the sampler knows its rank
-        enable_model_summary=False,
-        log_every_n_steps=1,
-    )
 
 
 def _fit(trainer: lightning.Trainer, teacher: TeacherModule, data: FerDataModule, directory: RunDirectory) -> None:

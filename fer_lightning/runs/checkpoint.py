@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,8 +16,6 @@ from fer_lightning.labels import EMOTIONS, check_class_order
 from fer_lightning.models.classifier import Classifier, ClassifierSpec
 from fer_lightning.runs.artifacts import Calibration, TemperatureRecord, read_artifact
 from fer_lightning.runs.checkpoint_file import CHECKPOINT_KEY, check_checkpoint_file
-
-log = logging.getLogger(__name__)
 
 _SCHEMA_VERSION = 1
 _PREFIX = "classifier."
@@ -73,9 +70,8 @@ def read_checkpoint(path: Path, *, option: str) -> ClassifierCheckpoint:
     """
     check_checkpoint_file(path, option=option)
     try:
-        file_bytes = (
-            path.read_bytes()
-        )  # read once: digest and weights are of the same file, also beside a running training
+        # Read once: digest and weights are of the same file, also beside a running training.
+        file_bytes = path.read_bytes()
         content = torch.load(io.BytesIO(file_bytes), map_location="cpu", weights_only=True)
     except (RuntimeError, ValueError, LookupError, EOFError, AttributeError, TypeError, UnpicklingError) as error:
         raise FerError(f"{option}: {path} cannot be read: {str(error).splitlines()[0]}") from error

@@ -31,6 +31,6 @@ def final_files_match(run_dir: Path, *, onnx: bool) -> bool:
 
 
 def discard_final_files(run_dir: Path) -> None:
-    """Remove final files of an earlier point of the run: training goes on, and they would speak of other weights."""
+    """Remove figures and exports of an earlier point of the run: its checkpoints have moved on."""
     for name in _FINAL_FILES:
         (run_dir / name).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Runs a model over a split: logits, labels and row numbers in manifest order."""
 
-import logging
 from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass
 from typing import cast
@@ -12,8 +11,6 @@ from tqdm import tqdm
 from fer_lightning.data.augment import to_float
 from fer_lightning.data.dataset import Batch
 from fer_lightning.models.classifier import Classifier
-
-log = logging.getLogger(__name__)
 
 LogitsOf = Callable[[Tensor], Tensor]
 """(N, 3, S, S) uint8 RGB canonical pictures -> (N, 7) float logits on the CPU."""

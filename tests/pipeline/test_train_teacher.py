@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,6 +35,7 @@ from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.config import OnExisting, RunConfig
 from fer_lightning.runs.finished import discard_final_files, final_files_match
 from fer_lightning.runs.lock import RunLock
+from fer_lightning.training.callbacks.best_and_last import BestAndLast
 from fer_lightning.training.config import CalibrationConfig, ClassWeights, ImbalanceConfig, OptimizerName
 from tests.conftest import toy_run
 
@@ -240,6 +242,29 @@ def test_final_files_of_other_weights_are_not_taken_for_the_runs_own(toy_manifes
     assert not final_files_match(run_dir(run), onnx=False)
     discard_final_files(run_dir(run))
     assert not (run_dir(run) / "reliabilitymetrics.json").exists()
+
+
+def test_exports_of_a_paused_run_go_when_training_goes_on(
+    toy_manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = toy_run(toy_manifest, tmp_path, epochs=2)
+    save = BestAndLast.on_train_epoch_end
+
+    def save_and_stop(*arguments: Any) -> None:
+        save(*arguments)
+        raise RuntimeError("stopped after an epoch")
+
+    monkeypatch.setattr(BestAndLast, "on_train_epoch_end", save_and_stop)
+    with pytest.raises(RuntimeError, match="stopped after an epoch"):
+        train_teacher(run)
+    monkeypatch.undo()
+    export_onnx(ExportOnnxRun(export=ExportTarget(run_dir=str(run_dir(run)), which=["last"])))
+    assert (run_dir(run) / "last.onnx").exists()
+    run.run.on_existing = OnExisting.resume
+    train_teacher(run)
+    assert not (run_dir(run) / "last.onnx").exists()
+    assert not (run_dir(run) / "onnx.json").exists()
+    assert final_files_match(run_dir(run), onnx=False)
 
 
 def test_export_verb_rewrites_one_file_and_keeps_the_other(finished: Path) -> None:

@@ -4,6 +4,7 @@ import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
 from fer_lightning.files import write_atomically
+from fer_lightning.runs.finished import discard_final_files
 from fer_lightning.runs.run_dir import RunDirectory
 from fer_lightning.training.callbacks.epoch_history import EpochHistory
 
@@ -11,9 +12,9 @@ from fer_lightning.training.callbacks.epoch_history import EpochHistory
 class BestAndLast(Checkpoint):
     """Writes best.pt when the epoch is the best so far, then checkpoint_last.pt, which holds the history and its best.
 
-    Lightning calls `Checkpoint` callbacks last, after the history has closed the epoch.
-    A kill before checkpoint_last.pt is written repeats the epoch, and the
-    repeat writes the same best.pt again; a kill after it finds the best score inside it.
+    Lightning calls `Checkpoint` callbacks last, after the history has closed the epoch. A kill before checkpoint_last.pt
+    is written repeats the epoch, and the repeat writes the same best.pt again; a kill after it finds the best score
+    inside it. Figures and exports of an earlier, paused point of the run are removed: they speak of other weights.
     """
 
     def __init__(self, directory: RunDirectory, history: EpochHistory) -> None:
@@ -26,3 +27,4 @@ class BestAndLast(Checkpoint):
         if self._history.records[-1].is_best:
             write_atomically(self._directory.best, lambda path: trainer.save_checkpoint(path, weights_only=True))
         write_atomically(self._directory.last, trainer.save_checkpoint)
+        discard_final_files(self._directory.path)
