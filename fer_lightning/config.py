@@ -9,15 +9,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 import fer_lightning
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.config import BuildManifestRun, EvaluateRun, ExportOnnxRun, TrainTeacherRun
+from fer_lightning.pipeline.config import (
+    AuditManifestRun,
+    BuildManifestRun,
+    EvaluateRun,
+    ExportOnnxRun,
+    TrainTeacherRun,
+)
 
-Run = TrainTeacherRun | EvaluateRun | ExportOnnxRun | BuildManifestRun
+Run = TrainTeacherRun | EvaluateRun | ExportOnnxRun | BuildManifestRun | AuditManifestRun
 
 RUN_TYPES: dict[str, type[Run]] = {
     "train_teacher": TrainTeacherRun,
     "evaluate": EvaluateRun,
     "export_onnx": ExportOnnxRun,
     "build_manifest": BuildManifestRun,
+    "audit_manifest": AuditManifestRun,
 }
 
 

@@ -17,6 +17,14 @@ SOURCES = (
 """Source names of the documents; a manifest may hold others."""
 
 
+class PixelCache(Enum):
+    """Whether canonical pictures are kept on disk."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
 @dataclass(kw_only=True)
 class DataConfig:
     """The manifest and how its rows become pictures."""
@@ -31,6 +39,14 @@ class DataConfig:
     """Rows that share a value in any of these columns stay on one side of a carved split."""
     max_bad_rows: int = 0
     """How many faulty rows may be left out (they are counted and listed); 0 makes any fault an error."""
+    allow_leaks: list[str] = field(default_factory=list)
+    """Kinds of leak between splits that training may go on with: subject, orig_image, image, content (the same pixels), near_content (re-encoded or resized), or another of `group_columns`. Any kind not named is refused."""
+    cache: PixelCache = PixelCache.auto
+    """Canonical pictures decoded once into a file that later epochs and runs share. `auto`: where the disk has room. Never changes results."""
+    cache_dir: str = "cache"
+    """Folder of the pixel cache and of what is known about image files; safe to delete while nothing runs."""
+    cache_verify_rows: int = 32
+    """Random cached rows that are decoded again and compared at the start of a run; 0: none, -1: all."""
     num_workers: int | None = None
     """Loader processes; unset: 8, or the number of processors less one where that is smaller. Never changes results."""
     clahe: bool = True
@@ -46,6 +62,8 @@ class DataConfig:
             raise ValueError(f"data.val_fraction must lie in (0, 1), got {self.val_fraction}")
         if self.max_bad_rows < 0:
             raise ValueError(f"data.max_bad_rows must be at least 0, got {self.max_bad_rows}")
+        if self.cache_verify_rows < -1:
+            raise ValueError(f"data.cache_verify_rows must be at least -1, got {self.cache_verify_rows}")
         if self.num_workers is not None and self.num_workers < 0:
             raise ValueError(f"data.num_workers must be at least 0, got {self.num_workers}")
         if self.clahe_clip_limit <= 0 or self.clahe_tiles < 1:
@@ -119,47 +137,57 @@ class AugmentationConfig:
             raise ValueError(f"augmentation.hue must lie in [0, 0.5], got {self.hue}")
 
 
-class BuildSource(Enum):
-    """What a manifest is built from."""
+class TargetKind(Enum):
+    """What a training row teaches."""
 
-    generated = "generated"
-    folder = "folder"
+    label = "label"
+    probability = "probability"
+    distribution = "distribution"
 
 
 @dataclass(kw_only=True)
-class BuildConfig:
-    """A manifest to build."""
+class TargetsConfig:
+    """Training targets from annotators' votes (FER+: Barsoum et al. 2016, https://arxiv.org/abs/1608.01041)."""
 
-    source: BuildSource = BuildSource.generated
-    """`generated` draws a FER set; `folder` reads a folder-per-class tree."""
-    output: str = "datasets/generated"
-    """`generated`: folder to fill. `folder`: the manifest file to write; unset means `manifest.csv` in the tree."""
-    overwrite: bool = False
-    """Replace an existing manifest whose content would differ."""
-    num_images: int = 6000
-    """`generated`: number of faces."""
-    seed: int = 1337
-    """`generated`: seed of the whole set; `folder`: seed of carved splits."""
-    exact_duplicates: int = 0
-    """`generated`: exact duplicates to plant across splits."""
-    near_duplicates: int = 0
-    """`generated`: near duplicates (re-encoded, resized) to plant across splits."""
-    tree: str | None = None
-    """`folder`: root of `<split>/<class>/*` or `<class>/*`."""
-    source_name: str = "folder"
-    """`folder`: value of the manifest's source column."""
-    val_fraction: float = 0.1
-    """`folder`: share carved as val when the tree has no split folders, or none for val."""
-    test_fraction: float = 0.1
-    """`folder`: share carved as test when the tree has no split folders."""
+    kind: TargetKind = TargetKind.label
+    """`label`: the label column. `probability`: each time a row is shown, a label drawn by its vote shares. `distribution`: cross-entropy to the vote shares. Rows without votes keep their label."""
+    min_votes: int = 2
+    """An emotion with fewer votes counts as not voted for (the FER+ authors drop single votes); 0 or 1: keep all."""
 
     def __post_init__(self) -> None:
-        """Check ranges and the fields that belong to one source."""
-        if self.num_images < 1:
-            raise ValueError(f"build.num_images must be at least 1, got {self.num_images}")
-        if self.source is BuildSource.folder and self.tree is None:
-            raise ValueError("build=folder needs build.tree=<folder that holds one folder per class>")
-        if not (
-            0 < self.val_fraction < 1 and 0 <= self.test_fraction < 1 and self.val_fraction + self.test_fraction < 1
-        ):
-            raise ValueError("build.val_fraction and build.test_fraction must be shares that leave rows for train")
+        """Check ranges."""
+        if self.min_votes < 0:
+            raise ValueError(f"targets.min_votes must be at least 0, got {self.min_votes}")
+
+
+class Severity(Enum):
+    """How much a finding of the audit matters."""
+
+    error = "error"
+    warning = "warning"
+    note = "note"
+
+
+@dataclass(kw_only=True)
+class AuditConfig:
+    """What the audit looks at, and when it fails."""
+
+    output_dir: str | None = None
+    """Where the report goes; unset: `<run.root>/audits/<manifest>_<sha256>`."""
+    fail_on: Severity = Severity.error
+    """Exit code 3 when a finding is at least this severe."""
+    images: bool = True
+    """Decode every picture: unreadable and tiny ones, sizes, copies. false: columns and file names only."""
+    min_side: int = 32
+    """A picture (or box) whose shorter side is smaller is reported as tiny."""
+    near_duplicates: bool = True
+    """Search for re-encoded, resized and mirrored copies."""
+    predictions: str | None = None
+    """`predictions.csv` of `task=evaluate`: labels that the model contradicts are reported (confident learning)."""
+    thumbnails: int = 24
+    """Pictures shown per kind of finding on the page."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if self.min_side < 1 or self.thumbnails < 0:
+            raise ValueError("audit.min_side must be at least 1 and audit.thumbnails at least 0")

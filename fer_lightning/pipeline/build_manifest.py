@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fer_lightning.data.config import BuildConfig, BuildSource
 from fer_lightning.data.manifest import Manifest, read_manifest
+from fer_lightning.data.sources.config import BuildConfig, BuildMode
 from fer_lightning.data.sources.folder import FolderRow, read_folder_tree
 from fer_lightning.data.splits import carve_split
 from fer_lightning.errors import FerError
@@ -29,7 +29,7 @@ def build_manifest(run: BuildManifestRun) -> None:
     Raises:
         FerError: an unreadable tree, or an existing manifest that would change.
     """
-    path = _draw(run.build) if run.build.source is BuildSource.generated else _read_tree(run.build)
+    path = _draw(run.build) if run.build.mode is BuildMode.generated else _read_tree(run.build)
     root = None if run.build.tree is None else Path(run.build.tree)
     log.info("%s", _summary(read_manifest(path, root=root)))
     hint = "" if root is None or path.parent == root else f" data.root={root}"

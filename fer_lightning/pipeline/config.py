@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from fer_lightning.data.config import AugmentationConfig, BuildConfig, DataConfig, SourceFilterConfig
+from fer_lightning.data.config import AuditConfig, AugmentationConfig, DataConfig, SourceFilterConfig, TargetsConfig
+from fer_lightning.data.sources.config import BuildConfig
 from fer_lightning.models.config import BackboneConfig
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.training.config import (
@@ -25,6 +26,7 @@ class TrainTeacherRun:
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
     source_filter: SourceFilterConfig = field(default_factory=SourceFilterConfig)
+    targets: TargetsConfig = field(default_factory=TargetsConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     stage: StageConfig = field(default_factory=StageConfig)
@@ -135,9 +137,21 @@ class ExportOnnxRun:
 
 @dataclass(kw_only=True)
 class BuildManifestRun:
-    """Build a manifest: draw the generated FER set, or read a folder-per-class tree."""
+    """Build a manifest: draw the generated FER set, compose data sets in their layouts, merge or curate manifests."""
 
     task: str = "build_manifest"
     """The verb."""
     run: RunConfig = field(default_factory=RunConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
+
+
+@dataclass(kw_only=True)
+class AuditManifestRun:
+    """Look for every fault a manifest can hide, and write down what was found."""
+
+    task: str = "audit_manifest"
+    """The verb."""
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    source_filter: SourceFilterConfig = field(default_factory=SourceFilterConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
