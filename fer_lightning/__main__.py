@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from fer_lightning.allocator import keep_freed_memory
 from fer_lightning.config import conf_dir, register_schemas, to_run
 from fer_lightning.errors import FerError
 
@@ -54,6 +55,7 @@ def main() -> None:
     """Run one command line. Exit codes: 0 done, 2 refused, 4 locked, 5 training failed, 130 interrupted, 1 a bug."""
     # Waiting threads give up their processor instead of spinning: on a shared machine spinning costs 5 to 10 times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     register_schemas()
     try:
         _compose()

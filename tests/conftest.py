@@ -34,7 +34,7 @@ def toy_run(
     """A run of seconds: tiny network, 32 px, the ramp inside the first epochs."""
     return TrainTeacherRun(
         run=RunConfig(root=str(root), tag=tag),
-        data=DataConfig(manifest=str(manifest), num_workers=0),
+        data=DataConfig(manifest=str(manifest), num_workers=0, cache_dir=str(root / "cache")),
         backbone=BackboneConfig(name=TOY_BACKBONE, short="TOY", pretrained=False, embedding_dim=32),
         stage=StageConfig(name="toy", image_size=32, epochs=epochs, batch_size=32),
         loss=LossConfig(ramp_start_epoch=0, ramp_end_epoch=2),

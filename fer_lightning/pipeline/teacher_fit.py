@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from dataclasses import asdict
+from pathlib import Path
 
 import lightning
 import numpy as np
@@ -14,6 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fer_lightning.data.canonical import CanonicalSpec
 from fer_lightning.data.datamodule import FerDataModule, worker_count
+from fer_lightning.data.pixel_cache import open_pictures
 from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
 from fer_lightning.labels import NUM_CLASSES
@@ -28,6 +30,7 @@ from fer_lightning.training.callbacks import (
     best_and_last,
     epoch_history,
     final_reliability,
+    mid_epoch_checkpoint,
     onnx_export,
     provenance,
     reliability_metrics,
@@ -74,9 +77,17 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
         clahe_tiles=run.data.clahe_tiles,
     )
     num_workers = worker_count(run.data.num_workers)
+    store = open_pictures(
+        selection.manifest,
+        np.sort(np.concatenate([selection.rows["train"], selection.rows["val"]])),
+        spec,
+        mode=run.data.cache,
+        cache_dir=Path(run.data.cache_dir),
+        verify_rows=run.data.cache_verify_rows,
+    )
     data = FerDataModule(
         selection,
-        spec,
+        store,
         run.augmentation,
         batch_size=run.stage.batch_size,
         min_per_class=run.imbalance.min_per_class,
@@ -95,6 +106,7 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
         calibration=run.calibration,
         batch_size=run.stage.batch_size,
         num_workers=num_workers,
+        store=store,
     )
     logger = TensorBoardLogger(directory.path, name="", version="", default_hp_metric=False)
     final = final_reliability.FinalReliability(directory, judge, pick_device(run.trainer.accelerator))
@@ -185,6 +197,9 @@ def _callbacks(
         history,
         tensorboard_curves.TensorBoardCurves(logger, history, clock, predictions),
         run_progress.RunProgress(history, clock),
+        mid_epoch_checkpoint.MidEpochCheckpoint(
+            directory, minutes=run.trainer.checkpoint_every_minutes, accumulate=run.stage.accumulate
+        ),
         best_and_last.BestAndLast(directory, history),
     ]
 
@@ -217,6 +232,8 @@ def _fit(trainer: lightning.Trainer, teacher: TeacherModule, data: FerDataModule
         warnings.filterwarnings("ignore", message=".*does not have many workers")
         # Lightning 2.6 beside torch 2.13: a deprecated call of its own.
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+        # The sampler takes its place in the epoch from Lightning's own count of batches: nothing to save in the loader.
+        warnings.filterwarnings("ignore", message=".*checkpoint that ended before the epoch ended")
         try:
             trainer.fit(teacher, datamodule=data, ckpt_path=resume_from, weights_only=True)
         except SystemExit as stop:  # Lightning turns Ctrl-C into exit code 1

@@ -21,7 +21,7 @@ def train_teacher(run: TrainTeacherRun) -> None:
     """
     selection = select_rows(run.data, run.source_filter, seed=run.run.seed, splits=("train", "val"))
     _check_splits(selection, run)
-    _check_starting_file(run)
+    _check_starting_files(run)
     path = Path(run.run.root) / "teachers" / run.name
     with open_run_directory(path, run, on_existing=run.run.on_existing, unlock_stale=run.run.unlock_stale) as directory:
         log.info("%s: %d train and %d val rows", path, len(selection.rows["train"]), len(selection.rows["val"]))
@@ -43,10 +43,12 @@ def _check_splits(selection: Selection, run: TrainTeacherRun) -> None:
         )
 
 
-def _check_starting_file(run: TrainTeacherRun) -> None:
-    """Refuse a starting file that cannot be one, before anything slow."""
+def _check_starting_files(run: TrainTeacherRun) -> None:
+    """Refuse files to start from that cannot be any, before anything slow."""
     if run.stage.init_from is not None:
         source = Path(run.stage.init_from)
         check_checkpoint_file(source / "best.pt" if source.is_dir() else source, option="stage.init_from")
     if run.backbone.checkpoint is not None and not Path(run.backbone.checkpoint).is_file():
         raise FerError(f"backbone.checkpoint: no file {run.backbone.checkpoint}")
+    if run.augmentation.pipeline is not None and not Path(run.augmentation.pipeline).is_file():
+        raise FerError(f"augmentation.pipeline: no file {run.augmentation.pipeline}")

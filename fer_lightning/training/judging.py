@@ -6,6 +6,7 @@ import torch
 
 from fer_lightning.data.canonical import CanonicalSpec
 from fer_lightning.data.datamodule import eval_loader
+from fer_lightning.data.pictures import DecodingStore, PictureStore
 from fer_lightning.data.selection import Selection
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint, TemperatureRecord
 from fer_lightning.training.config import CalibrationConfig
@@ -22,6 +23,8 @@ class Judge:
     calibration: CalibrationConfig
     batch_size: int
     num_workers: int
+    store: PictureStore | None = None
+    """Where the pictures of the run come from; pictures of another kind are decoded."""
 
     def rows_on(self, canonical: CanonicalSpec) -> RowSetIdentity:
         """Return which rows are judged, on which pictures."""
@@ -55,8 +58,11 @@ class Judge:
         Raises:
             FerError: the split has no rows, or a picture cannot be read.
         """
+        store = self.store
+        if store is None or store.spec.digest() != canonical.digest():
+            store = DecodingStore(self.selection.manifest, canonical)
         loader = eval_loader(
-            self.selection, self.split, canonical, batch_size=self.batch_size, num_workers=self.num_workers
+            self.selection, self.split, store, batch_size=self.batch_size, num_workers=self.num_workers
         )
         scored = score_rows(logits_of, loader, what=f"{checkpoint.name} on {self.split}")
         rows = self.rows_on(canonical)

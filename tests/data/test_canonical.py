@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_lightning.data.canonical import CanonicalSpec, Picture, canonical_picture, decode
+from fer_lightning.data.canonical import (
+    CanonicalSpec,
+    Picture,
+    canonical_picture,
+    compact_canonical_picture,
+    decode,
+    expand,
+)
 from fer_lightning.errors import FerError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for news at import
@@ -123,3 +130,35 @@ def test_decode_refuses_what_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "huge.bmp").write_bytes(header)
     with pytest.raises(FerError, match=r"cannot decode .*huge.bmp"):
         decode(tmp_path / "huge.bmp")
+
+
+@pytest.mark.parametrize("size", [24, 96])
+def test_grey_stays_grey_and_within_a_level_of_the_way_through_lab(size: int) -> None:
+    grey = np.random.default_rng(2).integers(0, 256, (48, 48), dtype=np.uint8)
+    spec = CanonicalSpec(size=size)
+    picture = canonical_picture(np.repeat(grey[..., None], 3, axis=2), None, spec)
+    assert np.array_equal(picture, canonical_picture(grey, None, spec))
+    assert np.array_equal(picture[..., 0], picture[..., 1])
+    assert np.array_equal(picture[..., 0], picture[..., 2])
+    interpolation = cv2.INTER_AREA if size < 48 else cv2.INTER_LINEAR
+    square = cv2.resize(np.repeat(grey[..., None], 3, axis=2), (size, size), interpolation=interpolation)
+    lab = cv2.cvtColor(square, cv2.COLOR_RGB2LAB)
+    lab[..., 0] = cv2.createCLAHE(2.0, (8, 8)).apply(np.ascontiguousarray(lab[..., 0]))
+    through_lab = cv2.cvtColor(lab, cv2.COLOR_LAB2RGB)
+    assert np.array_equal(picture[..., 1], through_lab[..., 1])
+    assert np.abs(picture.astype(int) - through_lab).max() <= 1
+
+
+def test_compact_pictures_have_one_channel_exactly_where_all_are_equal() -> None:
+    grey = np.random.default_rng(3).integers(0, 256, (20, 20), dtype=np.uint8)
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    spec = CanonicalSpec(size=20, clahe=False)
+    compact = compact_canonical_picture(picture, None, spec)
+    assert compact.shape == (20, 20)
+    assert np.array_equal(expand(compact), picture)
+    picture[3, 4, 2] ^= 1  # not in the middle row
+    assert compact_canonical_picture(picture, None, spec).shape == (20, 20, 3)
+    assert compact_canonical_picture(picture, (5, 5, 15, 15), spec).shape == (20, 20)
+    target = np.empty((20, 20, 3), dtype=np.uint8)
+    assert expand(compact, target) is target or np.shares_memory(expand(compact, target), target)
+    assert np.array_equal(expand(picture, target), picture)

@@ -12,6 +12,7 @@ from fer_lightning.data.canonical import CanonicalSpec
 from fer_lightning.data.config import AugmentationConfig, AugmentationKind, DataConfig, SourceFilterConfig
 from fer_lightning.data.datamodule import FerDataModule, eval_loader, worker_count
 from fer_lightning.data.dataset import Batch
+from fer_lightning.data.pictures import DecodingStore
 from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
 from tests.data.conftest import Workshop, cycle_rows
@@ -38,7 +39,7 @@ def make_module(
 ) -> FerDataModule:
     return FerDataModule(
         selection,
-        SPEC,
+        DecodingStore(selection.manifest, SPEC),
         AugmentationConfig(kind=kind),
         batch_size=8,
         min_per_class=min_per_class,
@@ -81,16 +82,22 @@ def test_training_shows_every_row_in_an_epoch(selection: Selection) -> None:
     assert module.train_batches().coverage(0) == 1.0
 
 
-def test_jitter_is_applied_on_the_device_and_to_training_batches_only(selection: Selection) -> None:
+def test_jitter_is_applied_once_by_the_loader_or_on_the_device(
+    selection: Selection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = make_module(selection)
-    train, val = next(iter(module.train_dataloader())), next(iter(module.val_dataloader()))
-    jittered = module.on_after_batch_transfer(train, 0)
-    plain = train.pictures.float() / 255
-    assert train.jitters.shape == (8, 4)
-    torch.testing.assert_close(jittered.pictures, jitter_colours(plain, train.jitters), rtol=0, atol=1e-6)
-    assert (jittered.pictures - plain).abs().max() > 0.02
-    assert torch.equal(jittered.labels, train.labels)
-    assert torch.equal(jittered.rows, train.rows)
+    here, val = next(iter(module.train_dataloader())), next(iter(module.val_dataloader()))
+    monkeypatch.setattr(FerDataModule, "_device_type", lambda _: "mps")
+    carried = next(iter(module.train_dataloader()))
+    assert (here.jitters.shape, carried.jitters.shape) == ((8, 0), (8, 4))
+    plain = carried.pictures.float() / 255
+    on_device = module.on_after_batch_transfer(carried, 0)
+    torch.testing.assert_close(on_device.pictures, jitter_colours(plain, carried.jitters), rtol=0, atol=1e-6)
+    assert (on_device.pictures - plain).abs().max() > 0.02
+    in_loader = module.on_after_batch_transfer(here, 0)
+    torch.testing.assert_close(in_loader.pictures, on_device.pictures, rtol=0, atol=1 / 255)
+    assert torch.equal(on_device.labels, here.labels)
+    assert torch.equal(on_device.rows, here.rows)
     untouched = module.on_after_batch_transfer(val, 0)
     torch.testing.assert_close(untouched.pictures, val.pictures.float() / 255, rtol=0, atol=1e-6)
     assert untouched.pictures.dtype == torch.float32
@@ -130,7 +137,9 @@ def test_empty_splits_are_refused(selection: Selection) -> None:
 
 def test_eval_loader_takes_any_batch_size(selection: Selection) -> None:
     for batch_size in (1, 11, 100):
-        loader = eval_loader(selection, "val", SPEC, batch_size=batch_size, num_workers=0)
+        loader = eval_loader(
+            selection, "val", DecodingStore(selection.manifest, SPEC), batch_size=batch_size, num_workers=0
+        )
         assert join(loader)[2].tolist() == selection.rows["val"].tolist()
         assert len(loader) == -(-11 // batch_size)
 

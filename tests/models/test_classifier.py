@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from fer_lightning.labels import NUM_CLASSES
-from fer_lightning.models.classifier import Classifier
+from fer_lightning.models.classifier import Classifier, standardise
 from fer_lightning.models.neck_and_head import CosineHead, Neck
 from tests.runs.examples import IMAGE_SIZE, tiny_classifier, tiny_spec
 
@@ -99,3 +99,13 @@ def test_a_spec_builds_its_classifier_again() -> None:
     assert type(spec)(**spec.to_dict()) == spec
     assert all(isinstance(value, str | int | float) for value in spec.to_dict().values())
     assert list(Classifier(spec).state_dict()) == list(tiny_classifier().state_dict())
+
+
+def test_standardisation_is_the_same_in_every_memory_layout() -> None:
+    mean, std = torch.tensor([0.4, 0.5, 0.6]), torch.tensor([0.2, 0.25, 0.3])
+    pictures = torch.rand(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    expected = torch.stack([(pictures[:, c] - mean[c]) / std[c] for c in range(3)], dim=1)
+    interleaved = standardise(pictures.contiguous(memory_format=torch.channels_last), mean, std)
+    torch.testing.assert_close(standardise(pictures, mean, std), expected)
+    torch.testing.assert_close(interleaved, expected)
+    assert interleaved.is_contiguous(memory_format=torch.channels_last)
