@@ -28,23 +28,23 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fer_lightning.data.augment import to_float
-from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.batches.augment import to_float
+from fer_lightning.data.batches.dataset import TrainRows
+from fer_lightning.data.batches.sampling import TrainBatches
 from fer_lightning.data.config import AugmentationConfig, PixelCache
-from fer_lightning.data.dataset import TrainRows
-from fer_lightning.data.manifest import Manifest, read_manifest
-from fer_lightning.data.pictures import DecodingStore, PictureStore
-from fer_lightning.data.pixel_cache import open_pictures
-from fer_lightning.data.sampling import TrainBatches
+from fer_lightning.data.pictures.canonical import CanonicalSpec
+from fer_lightning.data.pictures.pixel_cache import open_pictures
+from fer_lightning.data.pictures.store import DecodingStore, PictureStore
+from fer_lightning.data.rows.manifest import Manifest, read_manifest
 from fer_lightning.data.sources.generated import GeneratedSetSpec, generate_set
 from fer_lightning.models.classifier import standardise
 
 _BATCH_SIZE = 64
-_SHARES = {"ferplus": 0.61, "rafdb_basic": 0.07, "affectnet_full_balanced": 0.32}
+SHARES = {"ferplus": 0.61, "rafdb_basic": 0.07, "affectnet_full_balanced": 0.32}
 _MEAN, _STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
-class _Plain(Dataset[tuple[Tensor, int]]):
+class PlainDataset(Dataset[tuple[Tensor, int]]):
     """What one would write without this framework."""
 
     def __init__(self, manifest: Manifest, size: int) -> None:
@@ -76,7 +76,7 @@ def _one_thread(_: int) -> None:
 
 def _plain(manifest: Manifest, size: int, workers: int) -> Callable[[], int]:
     loader = DataLoader(
-        _Plain(manifest, size),
+        PlainDataset(manifest, size),
         batch_size=_BATCH_SIZE,
         shuffle=True,
         drop_last=True,
@@ -127,7 +127,7 @@ def main() -> None:
     keep_freed_memory()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        spec = GeneratedSetSpec(num_images=options.images, source_shares=_SHARES)
+        spec = GeneratedSetSpec(num_images=options.images, source_shares=SHARES)
         manifest = read_manifest(generate_set(Path(folder) / "set", spec).manifest)
         pictures = CanonicalSpec(size=options.size)
         start = time.perf_counter()

@@ -15,8 +15,8 @@ import torch
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from fer_lightning.data.augment import to_float
-from fer_lightning.data.dataset import Batch
+from fer_lightning.data.batches.augment import to_float
+from fer_lightning.data.batches.dataset import Batch
 from fer_lightning.functional.arcface import arcface_logits
 from fer_lightning.models.classifier import Classifier, ClassifierSpec
 from fer_lightning.training.callbacks.step_seed import StepSeed

@@ -52,7 +52,7 @@ def _compose(config: DictConfig) -> None:
 
 
 def main() -> None:
-    """Run one command line. Exit codes: 0 done, 2 refused, 4 locked, 5 training failed, 130 interrupted, 1 a bug."""
+    """Run one command line. Exit codes: 0 done, 2 refused, 3 audit failed, 4 locked, 5 training failed, 130 interrupted, 1 a bug."""
     # Waiting threads give up their processor instead of spinning: on a shared machine spinning costs 5 to 10 times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()

@@ -16,6 +16,12 @@ class FerError(Exception):
         super().__init__(message.rpartition(marker)[2].strip() if in_worker else message)
 
 
+class AuditFailedError(FerError):
+    """An audit was done, and found what it was asked to fail on."""
+
+    exit_code = 3
+
+
 class RunLockedError(FerError):
     """Another process holds the run directory."""
 

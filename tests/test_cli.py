@@ -103,7 +103,7 @@ def test_refused_options(tmp_path: Path, arguments: list[str], part: str) -> Non
 def test_box_outside_its_image(tmp_path: Path) -> None:
     manifest = photo_manifest(tmp_path, *GOOD, "a.png,Fear,train,lab,10,10,51,30")
     answer = command(manifest, folder=tmp_path)
-    assert_refused(answer, "line 4", "box is outside its image of 40 x 50", "manifest.faults.csv")
+    assert_refused(answer, "line 4", "box is outside its image of 40 x 50", ".faults.csv")
 
 
 def test_unknown_label(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
 from fer_lightning.config import RUN_TYPES, Run, conf_dir, register_schemas, to_run
-from fer_lightning.data.config import SOURCES, BuildSource
+from fer_lightning.data.building.config import BuildMode
+from fer_lightning.data.config import SOURCES
 from fer_lightning.errors import FerError
 from fer_lightning.pipeline.config import BuildManifestRun, EvaluateRun, ExportOnnxRun, TrainTeacherRun
 from fer_lightning.runs.config import OnExisting
@@ -22,6 +23,7 @@ OPTIONS = sorted(
     for file in conf_dir().glob("*/*.yaml")
     if file.parent.name not in {"task", "experiment"}
 )
+MERGES = ("merge", "curate", "test_all_sources", "hq_train", "eval_only")
 STAGE_A_BACKBONES = {
     "stageA_rn18": "RN18_resnet18",
     "stageA_b3": "B3_tf_efficientnet_b3",
@@ -124,7 +126,13 @@ def test_each_group_option_composes(option: str) -> None:
     needed = {
         "stage=b": ["stage.init_from=somewhere", "backbone.pretrained=false"],
         "build=folder": ["build.tree=somewhere"],
+        "build=sources": ["+source=ferplus", "build.sources.ferplus.path=somewhere"],
+        "augmentation=custom": ["augmentation.pipeline=list.yaml"],
+        **{f"build={name}": ["build.manifests=[a.csv]"] for name in MERGES},
     }
+    if option.startswith("source="):
+        name = option.removeprefix("source=")
+        option, needed = "build=sources", {"build=sources": [f"+source={name}", f"build.sources.{name}.path=somewhere"]}
     task = ["task=build_manifest"] if option.startswith("build=") else []
     run = run_of(*task, option, *needed.get(option, []))
     assert type(run) is (BuildManifestRun if task else TrainTeacherRun)
@@ -148,6 +156,10 @@ def test_every_choice_of_a_run_name_shows() -> None:
     assert run.name == "B3_tf_efficientnet_b3_seed7_s_img96_lr1e-3"
 
 
+SOURCES_OF = ("task=build_manifest", "build=sources")
+CKPLUS = (*SOURCES_OF, "+source=ckplus", "build.sources.ckplus.path=x")
+EXPW = ("build.sources.expw_full.path=x",)
+RAFDB = ("build.sources.rafdb_basic.path=x",)
 FOLDER = ("task=build_manifest", "build=folder", "build.tree=x")
 REFUSALS = [
     (("run.seed=-1",), "run.seed must lie in 0..4294967295, got -1"),
@@ -187,7 +199,7 @@ REFUSALS = [
     (("imbalance.beta=1",), "imbalance.beta must lie in"),
     (
         ("imbalance=sampler", "imbalance.class_weights=inverse_frequency"),
-        "class-balanced batches and class weights correct the same imbalance twice",
+        "imbalance.min_per_class=2 and imbalance.class_weights=inverse_frequency correct the same imbalance twice",
     ),
     (("imbalance.min_per_class=10",), "imbalance.min_per_class=10 asks for 70 rows of 7 classes"),
     (("optimizer.min_lr=1",), "optimizer needs 0 <= min_lr <= lr"),
@@ -207,9 +219,27 @@ REFUSALS = [
     (("task=evaluate", "evaluate.batch_size=0"), "evaluate.batch_size must be at least 1, got 0"),
     (("task=export_onnx", "export.which=[worst]"), "export.which takes best and last"),
     (("task=export_onnx", "export.which=[]"), "export.which takes best and last"),
-    (("task=build_manifest", "build.num_images=0"), "build.num_images must be at least 1, got 0"),
-    (("task=build_manifest", "build.source=folder"), "build=folder needs build.tree"),
-    ((*FOLDER, "build.val_fraction=0"), "build.val_fraction and build.test_fraction must be shares"),
+    (("task=build_manifest", "build.num_images=0"), "build.num_images and build.min_side must be at least 1"),
+    (("task=build_manifest", "build.mode=folder"), "build=folder needs build.tree"),
+    ((*FOLDER, "build.val_fraction=1"), "build.val_fraction and build.test_fraction must be shares"),
+    (("task=build_manifest", "build=sources"), "build=sources needs data sets"),
+    (("task=build_manifest", "build=merge"), "build=merge needs 'build.manifests="),
+    (("task=build_manifest", "build=merge", "build.manifests=[a.csv]", "build.splits=[dev]"), "got 'dev'"),
+    (("task=build_manifest", "build=sources", "+source=ckplus"), "build.sources.ckplus.path=<root of the data set>"),
+    ((*CKPLUS, "build.sources.ckplus.as_split=dev"), "as_split must be train, val or test, got 'dev'"),
+    ((*CKPLUS, "build.sources.ckplus.peak_frames=0"), "peak_frames must be at least 1"),
+    ((*CKPLUS, "build.sources.ckplus.votes=a.csv"), "votes has no effect on kind=ckplus; it belongs to ferplus"),
+    ((*SOURCES_OF, "+source=expw_full", *EXPW, "build.sources.expw_full.pictures=aligned"), "has no aligned pictures"),
+    ((*SOURCES_OF, "+source=rafdb_basic", *RAFDB, "build.sources.rafdb_basic.pictures=crops"), "belongs to kind=expw"),
+    (("data.cache_verify_rows=-2",), "data.cache_verify_rows must be at least -1, got -2"),
+    (("augmentation=custom",), "augmentation=custom and augmentation.pipeline=<file> belong together"),
+    (("targets.min_votes=-1",), "targets.min_votes must be at least 0, got -1"),
+    (("task=audit_manifest", "audit.min_side=0"), "audit.min_side must be at least 1"),
+    (
+        ("imbalance=class_balanced", "imbalance.min_per_class=2"),
+        "imbalance.sampler=class_balanced and imbalance.min_per_class=2 are different ways to draw rows",
+    ),
+    (("trainer.checkpoint_every_minutes=0",), "trainer.checkpoint_every_minutes must be positive or unset, got 0"),
     ((*FOLDER, "build.val_fraction=0.5", "build.test_fraction=0.5"), "must be shares that leave rows for train"),
     (("task=build_manifest", "build=folder"), "build=folder needs build.tree"),
     (("stage=b", "backbone.pretrained=false"), "stage stageB continues another run: stage.init_from="),
@@ -229,7 +259,7 @@ def test_a_refused_value_says_why(overrides: tuple[str, ...], message: str) -> N
 def test_every_check_of_the_rooms_is_tried() -> None:
     raised = sum(
         file.read_text(encoding="utf-8").count("raise ValueError(")
-        for file in (conf_dir().parent / "fer_lightning").glob("*/config.py")
+        for file in (conf_dir().parent / "fer_lightning").rglob("config.py")
     )
     assert len(REFUSALS) >= raised
 
@@ -264,4 +294,4 @@ def test_evaluation_and_export_defaults() -> None:
 def test_build_folder_composes_with_its_tree() -> None:
     run = run_of(*FOLDER)
     assert isinstance(run, BuildManifestRun)
-    assert (run.build.source, run.build.tree) == (BuildSource.folder, "x")
+    assert (run.build.mode, run.build.tree) == (BuildMode.folder, "x")

@@ -40,9 +40,11 @@ class DataConfig:
     max_bad_rows: int = 0
     """How many faulty rows may be left out (they are counted and listed); 0 makes any fault an error."""
     allow_leaks: list[str] = field(default_factory=list)
-    """Kinds of leak between splits that training may go on with: subject, orig_image, image, content (the same pixels), near_content (re-encoded or resized), or another of `group_columns`. Any kind not named is refused."""
+    """Kinds of leak between splits that training may go on with: subject, orig_image, image, content (the same pixels),
+    near_content (re-encoded or resized), or another of `group_columns`. Any kind not named is refused."""
     cache: PixelCache = PixelCache.auto
-    """Canonical pictures decoded once into a file that later epochs and runs share. `auto`: where the disk has room. Never changes results."""
+    """Canonical pictures decoded once into a file that later epochs and runs share. `auto`: where the disk has room.
+    Never changes results."""
     cache_dir: str = "cache"
     """Folder of the pixel cache and of what is known about image files; safe to delete while nothing runs."""
     cache_verify_rows: int = 32
@@ -94,6 +96,7 @@ class AugmentationKind(Enum):
     none = "none"
     light = "light"
     strong = "strong"
+    custom = "custom"
 
 
 @dataclass(kw_only=True)
@@ -101,7 +104,10 @@ class AugmentationConfig:
     """Random changes of training pictures, after the canonical picture."""
 
     kind: AugmentationKind = AugmentationKind.light
-    """`none`, `light` (crop, flip, colour jitter) or `strong` (an albumentations pipeline before the jitter)."""
+    """`none`, `light` (crop, flip, colour jitter), `strong` (an albumentations list before the jitter) or `custom`
+    (yours)."""
+    pipeline: str | None = None
+    """`custom` only: a list written by `albumentations.save` (.yaml or .json): uint8 RGB squares in, the same out."""
     crop_scale_min: float = 0.8
     """Smallest area share of the random crop."""
     crop_ratio_max: float = 1.1
@@ -122,7 +128,9 @@ class AugmentationConfig:
     """`strong` only: chance of one erased rectangle."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check ranges, and that a list of one's own is named where it is used."""
+        if (self.kind is AugmentationKind.custom) != (self.pipeline is not None):
+            raise ValueError("augmentation=custom and augmentation.pipeline=<file> belong together")
         if not 0 < self.crop_scale_min <= 1:
             raise ValueError(f"augmentation.crop_scale_min must lie in (0, 1], got {self.crop_scale_min}")
         if self.crop_ratio_max < 1:
@@ -150,7 +158,8 @@ class TargetsConfig:
     """Training targets from annotators' votes (FER+: Barsoum et al. 2016, https://arxiv.org/abs/1608.01041)."""
 
     kind: TargetKind = TargetKind.label
-    """`label`: the label column. `probability`: each time a row is shown, a label drawn by its vote shares. `distribution`: cross-entropy to the vote shares. Rows without votes keep their label."""
+    """`label`: the label column. `probability`: each time a row is shown, a label drawn by its vote shares.
+    `distribution`: cross-entropy to the vote shares. Rows without votes keep their label."""
     min_votes: int = 2
     """An emotion with fewer votes counts as not voted for (the FER+ authors drop single votes); 0 or 1: keep all."""
 

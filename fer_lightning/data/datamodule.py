@@ -6,11 +6,12 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader
 
-from fer_lightning.data.augment import jitter_colours, to_float
+from fer_lightning.data.batches.augment import jitter_colours, to_float
+from fer_lightning.data.batches.dataset import Batch, EvalRows, TrainRows
+from fer_lightning.data.batches.sampling import Sampling, TrainBatches, make_train_batches
+from fer_lightning.data.batches.targets import RowTargets
 from fer_lightning.data.config import AugmentationConfig
-from fer_lightning.data.dataset import Batch, EvalRows, TrainRows
-from fer_lightning.data.pictures import PictureStore
-from fer_lightning.data.sampling import TrainBatches
+from fer_lightning.data.pictures.store import PictureStore
 from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
 
@@ -61,7 +62,8 @@ class FerDataModule(lightning.LightningDataModule):
         augmentation: AugmentationConfig,
         *,
         batch_size: int,
-        min_per_class: int,
+        sampling: Sampling,
+        targets: RowTargets | None = None,
         seed: int,
         num_workers: int,
     ) -> None:
@@ -70,7 +72,8 @@ class FerDataModule(lightning.LightningDataModule):
         self._store = store
         self._augmentation = augmentation
         self._batch_size = batch_size
-        self._min_per_class = min_per_class
+        self._sampling = sampling
+        self._targets = targets
         self._seed = seed
         self._num_workers = num_workers
 
@@ -80,11 +83,12 @@ class FerDataModule(lightning.LightningDataModule):
         rows = self._selection.rows["train"]
         if not len(rows):
             raise FerError(f"{self._selection.manifest.path} has no train rows")
-        return TrainBatches(
-            self._selection.manifest.labels[rows],
+        return make_train_batches(
+            self._selection.manifest,
+            rows,
+            self._sampling,
             batch_size=self._batch_size,
             seed=self._seed,
-            min_per_class=self._min_per_class,
             rank=rank,
             world_size=world_size,
         )
@@ -95,15 +99,18 @@ class FerDataModule(lightning.LightningDataModule):
         batches = self.train_batches()
         if self.trainer is not None:
             # Lightning calls set_epoch only after a resumed run's first iterator has begun to prefetch, and
-            # `current_epoch` is still 0 then; this counter is right as soon as the checkpoint is loaded.
-            progress = self.trainer.fit_loop.epoch_progress
-            batches.follow(lambda: progress.current.processed)  # type: ignore[attr-defined]
+            # `current_epoch` is still 0 then; these counters are right as soon as the checkpoint is loaded.
+            loop = self.trainer.fit_loop
+            epochs: Any = loop.epoch_progress.current
+            done: Any = loop.epoch_loop.batch_progress.current
+            batches.follow(lambda: epochs.processed, lambda: done.processed)
         rows = TrainRows(
             selection.manifest,
             selection.rows["train"],
             self._store,
             self._augmentation,
             seed=self._seed,
+            targets=self._targets,
             jitter_here=not self._on_accelerator(),
         )
         return DataLoader(

@@ -1,18 +1,19 @@
 """The rows a run uses: read, checked, filtered and split, before anything slow is imported."""
 
+import os
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.boxes import boxes_outside_images
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
-from fer_lightning.data.faults import settle_faults
-from fer_lightning.data.manifest import OPTIONAL_COLUMNS, SPLITS, Manifest, missing_files, read_manifest
-from fer_lightning.data.source_filter import SourceFilterReport, filter_sources
-from fer_lightning.data.splits import carve_split, group_rows, hash_folds
+from fer_lightning.data.rows.boxes import boxes_outside_images
+from fer_lightning.data.rows.faults import settle_faults
+from fer_lightning.data.rows.manifest import OPTIONAL_COLUMNS, SPLITS, Manifest, missing_files, read_manifest
+from fer_lightning.data.rows.source_filter import SourceFilterReport, filter_sources
+from fer_lightning.data.splits.groups import carve_split, group_rows, hash_folds
 from fer_lightning.errors import FerError
 
 _NO_DATA = """no data: data.manifest is not set.
@@ -20,6 +21,8 @@ _NO_DATA = """no data: data.manifest is not set.
                       then add data.manifest=<tree>/manifest.csv source_filter=all
   A generated set:    python -m fer_lightning task=build_manifest
                       then add data=generated"""
+
+_LEAK_KINDS = ("subject", "orig_image", "image", "content", "near_content")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Selection:
     rows_left_out: int
     """Faulty rows left out by an explicit allowance."""
     group_columns: tuple[str, ...]
+    allowed_leaks: dict[str, int] = field(default_factory=dict)
+    """Kind -> leaks between splits that `data.allow_leaks` lets pass; empty where leaks were not looked for."""
 
     def fingerprint(self, split: str) -> str:
         """Return the row-set fingerprint of a split."""
@@ -60,20 +65,14 @@ def _check_group_columns(manifest: Manifest, columns: Sequence[str]) -> None:
         )
 
 
-def select_rows(
-    data: DataConfig, source_filter: SourceFilterConfig, *, seed: int, splits: tuple[str, ...] = SPLITS
-) -> Selection:
-    """Read a manifest, check it, filter its sources, and carve a val split where it has none.
+def _check_leak_names(data: DataConfig) -> None:
+    known = list(dict.fromkeys((*_LEAK_KINDS, *data.group_columns)))
+    unknown = [name for name in data.allow_leaks if name not in known]
+    if unknown:
+        raise FerError(f"data.allow_leaks names {', '.join(unknown)}; kinds of leak are {', '.join(known)}")
 
-    Args:
-        data: manifest, root and allowances.
-        source_filter: sources that take part.
-        seed: seed of a carved val split.
-        splits: splits whose image files are checked.
 
-    Raises:
-        FerError: no manifest, faulty rows, or a filter that matches nothing.
-    """
+def _read(data: DataConfig) -> Manifest:
     if data.manifest is None:
         raise FerError(_NO_DATA)
     path = Path(data.manifest)
@@ -82,16 +81,79 @@ def select_rows(
     root = None if data.root is None else Path(data.root)
     manifest = read_manifest(path, root=root, max_bad_rows=data.max_bad_rows)
     _check_group_columns(manifest, data.group_columns)
+    _check_leak_names(data)
+    return manifest
+
+
+def select_rows(
+    data: DataConfig,
+    source_filter: SourceFilterConfig,
+    *,
+    seed: int,
+    splits: tuple[str, ...] = SPLITS,
+    check_leaks: bool = False,
+) -> Selection:
+    """Read a manifest, check it, filter its sources, and carve a val split where it has none.
+
+    Args:
+        data: manifest, root and allowances.
+        source_filter: sources that take part.
+        seed: seed of a carved val split.
+        splits: splits whose image files are checked; without train and val none is carved.
+        check_leaks: refuse rows of different splits that belong together, as training does.
+
+    Raises:
+        FerError: no manifest, faulty rows, a filter that matches nothing, or leaks that are not allowed.
+    """
+    manifest = _read(data)
     rows, report = filter_sources(manifest, source_filter)
     rows, left_out = _rows_with_images(manifest, rows, splits, max_bad_rows=data.max_bad_rows)
     by_split = {split: rows[manifest.splits[rows] == split] for split in SPLITS}
     carved_rows = 0
-    if not len(by_split["val"]) and len(by_split["train"]):
-        train = by_split["train"]
-        carved = carve_split(manifest, train, fraction=data.val_fraction, group_columns=data.group_columns, seed=seed)
-        by_split["train"], by_split["val"] = train[~carved], train[carved]
-        carved_rows = int(carved.sum())
-    return Selection(manifest, by_split, report, carved_rows, left_out, tuple(data.group_columns))
+    if not len(by_split["val"]) and len(by_split["train"]) and {"train", "val"} & set(splits):
+        by_split["train"], by_split["val"] = _carve_val(manifest, by_split["train"], data, seed=seed)
+        carved_rows = len(by_split["val"])
+    allowed = _look_for_leaks(manifest, by_split, data) if check_leaks else {}
+    return Selection(manifest, by_split, report, carved_rows, left_out, tuple(data.group_columns), allowed)
+
+
+def _carve_val(
+    manifest: Manifest, train: NDArray[np.int64], data: DataConfig, *, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return train and val; what they hold follows from the train rows alone, whatever other splits there are."""
+    from fer_lightning.data.splits.leak_check import picture_families  # OpenCV
+
+    families = picture_families(manifest, train, store=_facts_store(data), num_workers=_num_workers(data))
+    carved = carve_split(
+        manifest,
+        train,
+        fraction=data.val_fraction,
+        group_columns=data.group_columns,
+        seed=seed,
+        families=families,
+    )
+    return train[~carved], train[carved]
+
+
+def _look_for_leaks(manifest: Manifest, rows: dict[str, NDArray[np.int64]], data: DataConfig) -> dict[str, int]:
+    from fer_lightning.data.splits.leak_check import check_leaks  # OpenCV
+
+    return check_leaks(
+        manifest,
+        rows,
+        group_columns=data.group_columns,
+        allowed=data.allow_leaks,
+        store=_facts_store(data),
+        num_workers=_num_workers(data),
+    )
+
+
+def _facts_store(data: DataConfig) -> Path:
+    return Path(data.cache_dir) / "facts"
+
+
+def _num_workers(data: DataConfig) -> int:
+    return (os.cpu_count() or 1) if data.num_workers is None else data.num_workers
 
 
 def _rows_with_images(

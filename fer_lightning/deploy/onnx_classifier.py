@@ -10,7 +10,7 @@ import torch
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 from torch import Tensor
 
-from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.errors import FerError
 from fer_lightning.labels import check_class_order
 from fer_lightning.runs.artifacts import OnnxRecord, from_json

@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from fer_lightning.data.augment import to_float
+from fer_lightning.data.batches.augment import to_float
 from fer_lightning.deploy.onnx_classifier import INPUT_NAME, OUTPUT_NAME, open_onnx
 from fer_lightning.errors import TrainingError
 from fer_lightning.files import sha256_of, write_atomically

@@ -1,42 +1,33 @@
-"""Builds a manifest: draws the generated FER set, or reads a folder-per-class tree."""
+"""Builds a manifest: drawn, composed of data sets, or joined from manifests; cleaned, split and accounted for."""
 
-import csv
-import io
 import logging
 import os
-import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
-from fer_lightning.data.manifest import Manifest, read_manifest
-from fer_lightning.data.sources.config import BuildConfig, BuildMode
-from fer_lightning.data.sources.folder import FolderRow, read_folder_tree
-from fer_lightning.data.splits import carve_split
+from fer_lightning.data.building.carving import CarvingPlan
+from fer_lightning.data.building.compose import RootedPaths, compose
+from fer_lightning.data.building.composition import Composition
+from fer_lightning.data.building.config import BuildConfig, BuildMode
+from fer_lightning.data.building.merging import RowChoice, join_manifests
+from fer_lightning.data.building.settling import Settling, settle
+from fer_lightning.data.config import DataConfig
+from fer_lightning.data.rows.manifest import SPLITS, read_manifest
+from fer_lightning.data.sources.config import SourceConfig, SourceKind
+from fer_lightning.data.sources.read import read_source
 from fer_lightning.errors import FerError
-from fer_lightning.files import write_text_atomically
+from fer_lightning.files import sha256_of
+from fer_lightning.pipeline.build_files import Outcome, show_build, write_build
 from fer_lightning.pipeline.config import BuildManifestRun
-from fer_lightning.reports.tables import text_table
+from fer_lightning.runs.build_report import InputManifest, recorded_root
 
 log = logging.getLogger(__name__)
 
 
-def build_manifest(run: BuildManifestRun) -> None:
-    """Build the configured manifest and say what is in it.
-
-    Raises:
-        FerError: an unreadable tree, or an existing manifest that would change.
-    """
-    path = _draw(run.build) if run.build.mode is BuildMode.generated else _read_tree(run.build)
-    root = None if run.build.tree is None else Path(run.build.tree)
-    log.info("%s", _summary(read_manifest(path, root=root)))
-    hint = "" if root is None or path.parent == root else f" data.root={root}"
-    log.info("wrote %s; train with data.manifest=%s%s", path, path, hint)
-
-
-def _draw(build: BuildConfig) -> Path:
+def _draw(build: BuildConfig) -> None:
     """Draw the generated set."""
     from fer_lightning.data.sources.generated import GeneratedSetSpec, generate_set  # OpenCV
 
@@ -60,61 +51,114 @@ def _draw(build: BuildConfig) -> Path:
         generated = generate_set(root, spec, num_workers=os.cpu_count() or 1, progress=advance)
     for planted in generated.planted:
         log.info("planted: %s", planted)
-    return generated.manifest
+    manifest = read_manifest(generated.manifest)
+    counts = Counter(manifest.splits.tolist())
+    log.info("%d rows: %s", len(manifest), ", ".join(f"{counts[split]} {split}" for split in SPLITS))
+    log.info("wrote %s; train with data.manifest=%s", generated.manifest, generated.manifest)
 
 
-def _read_tree(build: BuildConfig) -> Path:
-    """Read a folder-per-class tree."""
-    tree = Path(build.tree or ".")
-    path = Path(build.output) if build.output else tree / "manifest.csv"
-    rows = read_folder_tree(tree)
-    splits = _splits(rows, build)
-    text = _to_csv(
-        ["image_path", "label", "split", "source"],
-        [[row.image_path, row.label, split, build.source_name] for row, split in zip(rows, splits, strict=True)],
-    )
+def _output(build: BuildConfig) -> Path:
+    path = Path(build.output) if build.output else Path(build.tree or ".") / "manifest.csv"
     if path.is_dir():
         raise FerError(f"build.output: {path} is a folder; name the manifest file")
-    if path.exists() and path.read_bytes() != text.encode() and not build.overwrite:
-        raise FerError(f"{path} exists and would change; add build.overwrite=true, or another build.output")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, text)
+    if any(path.absolute() == Path(name).absolute() for name in build.manifests):
+        raise FerError(f"build.output: {path} is one of build.manifests; it would be replaced by what is made of it")
     return path
 
 
-def _splits(rows: list[FolderRow], build: BuildConfig) -> list[str]:
-    """Carve test and val from a tree without splits, and val from one without val; equal files stay on one side."""
-    wanted: list[tuple[str, float]] = []
-    if rows[0].split is None:
-        wanted = [("test", build.test_fraction), ("val", build.val_fraction / (1 - build.test_fraction))]
-    elif all(row.split != "val" for row in rows):
-        wanted = [("val", build.val_fraction)]  # a run would carve it without knowing which files are equal
-    header = ["image_path", "label", "split", "source", "content"]
-    text = _to_csv(header, [[row.image_path, row.label, "train", build.source_name, row.content] for row in rows])
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "manifest.csv"
-        file.write_text(text, encoding="utf-8")
-        manifest = read_manifest(file)
-    splits = np.array([row.split or "train" for row in rows], dtype="<U5")
-    for split, fraction in wanted:
-        left = np.flatnonzero(splits == "train")
-        if fraction > 0 and len(left):
-            carved = carve_split(manifest, left, fraction=fraction, group_columns=["content"], seed=build.seed)
-            splits[left[carved]] = split
-    return [str(split) for split in splits]
+def _data_sets(build: BuildConfig) -> dict[str, SourceConfig]:
+    if build.mode is BuildMode.sources:
+        return build.sources
+    if build.mode is not BuildMode.folder:
+        return {}
+    if not Path(str(build.tree)).is_dir():
+        raise FerError(f"build.tree: no folder {build.tree}")
+    return {build.source_name: SourceConfig(kind=SourceKind.folder, path=build.tree)}
 
 
-def _to_csv(header: list[str], rows: list[list[str]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
+def _read_data_sets(data_sets: Mapping[str, SourceConfig], *, path: Path, root: Path) -> Composition:
+    readings = {}
+    for name, source in data_sets.items():
+        log.info("reading %s (%s) from %s", name, source.kind.value, source.path)
+        readings[name] = read_source(name, source, images_dir=path.parent / "images" / name)
+    as_splits = {name: source.as_split for name, source in data_sets.items()}
+    return compose(readings, path=path, root=root, as_splits=as_splits)
 
 
-def _summary(manifest: Manifest) -> str:
-    """Return rows per source and split."""
-    counts = Counter(zip(manifest.sources.tolist(), manifest.splits.tolist(), strict=True))
-    sources = sorted({source for source, _ in counts})
-    rows = [[source, *(str(counts[source, split]) for split in ("train", "val", "test"))] for source in sources]
-    return text_table(["source", "train", "val", "test"], rows)
+def _join(build: BuildConfig, *, path: Path, root: Path) -> tuple[Composition, list[InputManifest]]:
+    manifests = []
+    for name in build.manifests:
+        file = Path(name)
+        own_root = recorded_root(file, sha256_of(file)) if file.is_file() else None
+        manifests.append(read_manifest(file, root=own_root))
+    choice = RowChoice(
+        include=build.include,
+        exclude=build.exclude,
+        splits=build.splits,
+        as_split=build.as_split,
+        min_confidence=build.min_confidence,
+    )
+    composition = join_manifests(manifests, choice, rooted=RootedPaths(root), path=path)
+    inputs = [InputManifest(path=one.path.as_posix(), sha256=one.sha256, rows=len(one)) for one in manifests]
+    return composition, inputs
+
+
+def _settling(build: BuildConfig, data_sets: Mapping[str, SourceConfig]) -> Settling:
+    plan = CarvingPlan(
+        test_fraction=build.test_fraction,
+        val_fraction=build.val_fraction if data_sets else 0.0,  # the splits of manifests stay as they are
+        group_columns=build.group_columns,
+        seed=build.seed,
+        keep_whole=frozenset(name for name, source in data_sets.items() if source.as_split is not None),
+    )
+    return Settling(
+        clean=build.clean,
+        min_side=build.min_side,
+        plan=plan,
+        store=Path(DataConfig().cache_dir) / "facts",  # where training will look for them
+        num_workers=os.cpu_count() or 1,
+    )
+
+
+def _warn_of_leaks(leaks: Mapping[str, int], path: Path) -> None:
+    if leaks:
+        found = ", ".join(f"{kind}: {count}" for kind, count in leaks.items())
+        log.warning(
+            "%s: the data sets themselves have rows of different splits that belong together (%s). Training will ask for "
+            "data.allow_leaks=[%s], or put a source on one side: build.sources.<name>.as_split=test. "
+            "Which rows: task=audit_manifest data.manifest=%s",
+            path,
+            found,
+            ",".join(leaks),
+            path,
+        )
+
+
+def build_manifest(run: BuildManifestRun) -> None:
+    """Build the configured manifest and say what is in it, and what is not.
+
+    Raises:
+        FerError: an unreadable data set, pictures outside the root, rows that contradict each other between
+            manifests, or an existing manifest that would change.
+    """
+    build = run.build
+    if build.mode is BuildMode.generated:
+        _draw(build)
+        return
+    path, data_sets = _output(build), _data_sets(build)
+    own_root = Path(str(build.tree)) if build.mode is BuildMode.folder else path.parent
+    root = own_root if build.root is None else Path(build.root)
+    inputs: list[InputManifest] = []
+    if data_sets:
+        composition = _read_data_sets(data_sets, path=path, root=root)
+    else:
+        composition, inputs = _join(build, path=path, root=root)
+    settled = settle(composition, _settling(build, data_sets))
+    outcome = Outcome(settled=settled, inputs=inputs, data_sets=data_sets)
+    report = write_build(outcome, build, path=path, root=root)
+    show_build(report, path)
+    _warn_of_leaks(settled.leaks, path)
+    hint = "" if root.absolute() == path.parent.absolute() else f" data.root={root}"
+    has_train = any(any(source.rows["train"].values()) for source in report.sources.values())
+    use = "train" if has_train else "evaluate (evaluate.split=test)"
+    log.info("wrote %s; %s with data.manifest=%s%s", path, use, path, hint)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from fer_lightning.data.building.config import BuildConfig
 from fer_lightning.data.config import AuditConfig, AugmentationConfig, DataConfig, SourceFilterConfig, TargetsConfig
-from fer_lightning.data.sources.config import BuildConfig
 from fer_lightning.models.config import BackboneConfig
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.training.config import (

@@ -13,9 +13,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.batches.sampling import Sampling, make_train_batches
+from fer_lightning.data.batches.targets import RowTargets, read_targets
 from fer_lightning.data.datamodule import FerDataModule, worker_count
-from fer_lightning.data.pixel_cache import open_pictures
+from fer_lightning.data.pictures.canonical import CanonicalSpec
+from fer_lightning.data.pictures.pixel_cache import open_pictures
 from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
 from fer_lightning.labels import NUM_CLASSES
@@ -42,7 +44,8 @@ from fer_lightning.training.callbacks import (
     throughput,
     val_predictions,
 )
-from fer_lightning.training.imbalance import class_weights
+from fer_lightning.training.config import RowWeights
+from fer_lightning.training.imbalance import class_weights, sampling
 from fer_lightning.training.judging import Judge
 from fer_lightning.training.scoring import pick_device
 from fer_lightning.training.starting_weights import load_starting_weights
@@ -77,6 +80,7 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
         clahe_tiles=run.data.clahe_tiles,
     )
     num_workers = worker_count(run.data.num_workers)
+    targets, draws, num_batches = _recipe(run, selection)
     store = open_pictures(
         selection.manifest,
         np.sort(np.concatenate([selection.rows["train"], selection.rows["val"]])),
@@ -90,11 +94,12 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
         store,
         run.augmentation,
         batch_size=run.stage.batch_size,
-        min_per_class=run.imbalance.min_per_class,
+        sampling=draws,
+        targets=targets,
         seed=run.run.seed,
         num_workers=num_workers,
     )
-    teacher = _build_teacher(run, selection, spec, num_batches=len(data.train_batches()))
+    teacher = _build_teacher(run, selection, spec, num_batches=num_batches)
     alignment = _alignment(run, selection, directory, spec, teacher)
     if run.trainer.channels_last:
         teacher.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -136,6 +141,15 @@ def _refuse_finished(run: TrainTeacherRun, directory: RunDirectory) -> None:
             "Evaluate it with task=evaluate, or train another with run.tag=<name>."
         )
     log.info("resuming %s after epoch %d of %d", directory.path, trained, run.stage.epochs)
+
+
+def _recipe(run: TrainTeacherRun, selection: Selection) -> tuple[RowTargets, Sampling, int]:
+    """Return targets, sampler and batches per epoch; votes, weights or classes that lack are refused before the cache."""
+    rows, draws = selection.rows["train"], sampling(run.imbalance)
+    weigh_loss = run.imbalance.row_weights is RowWeights.loss
+    targets = read_targets(selection.manifest, rows, run.targets, weigh_loss=weigh_loss)
+    batches = make_train_batches(selection.manifest, rows, draws, batch_size=run.stage.batch_size, seed=run.run.seed)
+    return targets, draws, len(batches)
 
 
 def _build_teacher(

@@ -19,9 +19,9 @@ def train_teacher(run: TrainTeacherRun) -> None:
     Raises:
         FerError: anything wrong with rows, weights or directory; found before torch is imported where possible.
     """
-    selection = select_rows(run.data, run.source_filter, seed=run.run.seed, splits=("train", "val"))
-    _check_splits(selection, run)
     _check_starting_files(run)
+    selection = select_rows(run.data, run.source_filter, seed=run.run.seed, splits=("train", "val"), check_leaks=True)
+    _check_splits(selection, run)
     path = Path(run.run.root) / "teachers" / run.name
     with open_run_directory(path, run, on_existing=run.run.on_existing, unlock_stale=run.run.unlock_stale) as directory:
         log.info("%s: %d train and %d val rows", path, len(selection.rows["train"]), len(selection.rows["val"]))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS, check_class_order
 from fer_lightning.models.classifier import Classifier, ClassifierSpec

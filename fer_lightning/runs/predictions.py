@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fer_lightning.data.manifest import Manifest
+from fer_lightning.data.rows.manifest import Manifest
 from fer_lightning.files import write_atomically
 from fer_lightning.labels import EMOTIONS
 

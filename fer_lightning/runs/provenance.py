@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import fer_lightning
-from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.data.selection import Selection
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
 from fer_lightning.runs.artifacts import AlignmentReport, Environment, StartingWeights
@@ -53,6 +53,7 @@ def describe_alignment(
         exclude_sources=list(report.exclude),
         rows_in_manifest=report.rows_before,
         rows_left_out_as_faulty=selection.rows_left_out,
+        allowed_leaks=dict(selection.allowed_leaks),
         rows_after_filter=report.rows_after,
         source_counts_after_filter=report.kept,
         source_counts_left_out=report.left_out,

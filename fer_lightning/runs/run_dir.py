@@ -31,6 +31,7 @@ _FREE_OPTIONS = (
     "data.cache_verify_rows",
     "trainer.accelerator",
     "trainer.devices",
+    "trainer.checkpoint_every_minutes",
     "trainer.onnx",
 )
 

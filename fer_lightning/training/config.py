@@ -65,12 +65,34 @@ class ClassWeights(Enum):
     inverse_frequency = "inverse_frequency"
 
 
+class Sampler(Enum):
+    """How often classes and sources are drawn."""
+
+    shuffle = "shuffle"
+    class_balanced = "class_balanced"
+    source_class_balanced = "source_class_balanced"
+
+
+class RowWeights(Enum):
+    """What the manifest's `weight` column is used for."""
+
+    none = "none"
+    sampler = "sampler"
+    loss = "loss"
+
+
 @dataclass(kw_only=True)
 class ImbalanceConfig:
-    """Correction of unequal class counts: by sampling or by loss weights, both only when asked for by name."""
+    """Correction of unequal counts: by sampling, by class weights or by row weights; several only when asked for by name."""
 
+    sampler: Sampler = Sampler.shuffle
+    """`shuffle`: every row once an epoch. `class_balanced`: every class equally often. `source_class_balanced`: also,
+    within a class, each of its sources."""
     min_per_class: int = 0
-    """Class-balanced batches: at least this many rows of every class in each batch; 0: plain shuffling."""
+    """At least this many rows of every class in each batch, the rest at random; 0: no such demand."""
+    row_weights: RowWeights = RowWeights.none
+    """What the manifest's `weight` column does: nothing; `sampler`: rows are drawn in its proportions (0: never);
+    `loss`: it multiplies each row's loss, divided by its mean over the train rows."""
     class_weights: ClassWeights = ClassWeights.none
     """Class weights of the loss, mean 1."""
     beta: float = 0.9999
@@ -78,17 +100,29 @@ class ImbalanceConfig:
     power: float = 0.6
     """Inverse frequency: weight = frequency ** -power."""
     allow_both: bool = False
-    """Permit class-balanced batches and class weights together."""
+    """Permit a sampler and weights, or class weights and row weights, together."""
 
     def __post_init__(self) -> None:
-        """Refuse a double correction."""
+        """Check ranges; refuse two samplers, and a double correction."""
         if self.min_per_class < 0:
             raise ValueError(f"imbalance.min_per_class must be at least 0, got {self.min_per_class}")
         if not 0 <= self.beta < 1:
             raise ValueError(f"imbalance.beta must lie in [0, 1), got {self.beta}")
-        if self.min_per_class and self.class_weights is not ClassWeights.none and not self.allow_both:
+        samplers = {
+            f"imbalance.sampler={self.sampler.value}": self.sampler is not Sampler.shuffle,
+            f"imbalance.min_per_class={self.min_per_class}": self.min_per_class > 0,
+            "imbalance.row_weights=sampler": self.row_weights is RowWeights.sampler,
+        }
+        chosen = [option for option, on in samplers.items() if on]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} are different ways to draw rows; choose one")
+        if self.class_weights is not ClassWeights.none:
+            chosen.append(f"imbalance.class_weights={self.class_weights.value}")
+        if self.row_weights is RowWeights.loss:
+            chosen.append("imbalance.row_weights=loss")
+        if len(chosen) > 1 and not self.allow_both:
             raise ValueError(
-                "class-balanced batches and class weights correct the same imbalance twice; "
+                f"{' and '.join(chosen)} correct the same imbalance twice; "
                 "choose one, or ask for both with imbalance.allow_both=true"
             )
 
@@ -174,6 +208,9 @@ class TrainerConfig:
     """Channels-last memory format."""
     compile: bool = False
     """torch.compile the network."""
+    checkpoint_every_minutes: float | None = 15.0
+    """Write checkpoint_last.pt inside an epoch too, when the last one is this old, so that a run killed there goes on
+    with its next batch; unset: after each epoch only. Never changes results."""
     onnx: bool = True
     """Export best.onnx and last.onnx at the end."""
 
@@ -183,5 +220,9 @@ class TrainerConfig:
             raise ValueError(f"trainer.accelerator must be one of {', '.join(ACCELERATORS)}, got {self.accelerator!r}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"trainer.precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        if self.checkpoint_every_minutes is not None and self.checkpoint_every_minutes <= 0:
+            raise ValueError(
+                f"trainer.checkpoint_every_minutes must be positive or unset, got {self.checkpoint_every_minutes}"
+            )
         if self.devices != 1:
             raise ValueError(f"trainer.devices={self.devices}: training on several devices is not supported yet; use 1")

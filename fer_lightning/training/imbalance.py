@@ -1,13 +1,24 @@
-"""Class weights of the loss, from the train rows' class counts."""
+"""Samplers by their options, and class weights of the loss from the train rows' class counts."""
 
 from collections.abc import Sequence
 
 import torch
 
+from fer_lightning.data.batches.sampling import Sampling
 from fer_lightning.errors import FerError
 from fer_lightning.functional.classification import effective_number_weights, inverse_frequency_weights
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.training.config import ClassWeights, ImbalanceConfig
+from fer_lightning.training.config import ClassWeights, ImbalanceConfig, RowWeights, Sampler
+
+
+def sampling(config: ImbalanceConfig) -> Sampling:
+    """Return how training rows are drawn."""
+    return Sampling(
+        classes_equal=config.sampler is Sampler.class_balanced,
+        sources_equal=config.sampler is Sampler.source_class_balanced,
+        by_weight=config.row_weights is RowWeights.sampler,
+        min_per_class=config.min_per_class,
+    )
 
 
 def class_weights(config: ImbalanceConfig, class_counts: Sequence[int]) -> list[float] | None:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from fer_lightning.data.canonical import CanonicalSpec
 from fer_lightning.data.datamodule import eval_loader
-from fer_lightning.data.pictures import DecodingStore, PictureStore
+from fer_lightning.data.pictures.canonical import CanonicalSpec
+from fer_lightning.data.pictures.store import DecodingStore, PictureStore
 from fer_lightning.data.selection import Selection
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint, TemperatureRecord
 from fer_lightning.training.config import CalibrationConfig

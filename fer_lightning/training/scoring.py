@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fer_lightning.data.augment import to_float
-from fer_lightning.data.dataset import Batch
+from fer_lightning.data.batches.augment import to_float
+from fer_lightning.data.batches.dataset import Batch
 from fer_lightning.models.classifier import Classifier
 
 LogitsOf = Callable[[Tensor], Tensor]

@@ -7,12 +7,39 @@ import torch
 import torch.nn.functional as F  # noqa: N812  the name torch's own documentation uses
 from torch import Tensor
 
-from fer_lightning.data.dataset import Batch
+from fer_lightning.data.batches.dataset import Batch
 from fer_lightning.functional.arcface import arcface_logits, margin_at_epoch
 from fer_lightning.models.classifier import Classifier, ClassifierSpec
 from fer_lightning.runs.checkpoint_file import CHECKPOINT_KEY
 from fer_lightning.training.config import LossConfig, OptimizerConfig, OptimizerName
 from fer_lightning.training.optim import make_optimizer, make_schedule, parameter_groups
+
+_EPOCH_LOSS_KEY = "fer_lightning_epoch_loss"
+
+
+def batch_loss(logits: Tensor, batch: Batch, *, class_weights: Tensor | None) -> Tensor:
+    """Return the mean cross-entropy of a training batch.
+
+    With targets q (one-hot at the label where the batch has none), class weights w and row weights v of mean 1 over
+    the split:  sum_i v_i sum_c w_c q_ic (-log p_ic) / sum_i sum_c w_c q_ic.  So one-hot targets give the loss of their
+    labels, and a batch of heavy rows weighs more than one of light rows.
+
+    Args:
+        logits: (N, 7) float.
+        batch: its labels, targets and weights.
+        class_weights: (7,) or None for 1.
+    """
+    soft, weighed = batch.targets.shape[1] > 0, len(batch.weights) > 0
+    if not soft and not weighed:
+        return F.cross_entropy(logits, batch.labels, weight=class_weights)
+    targets = batch.targets.to(logits.dtype) if soft else batch.labels
+    losses = F.cross_entropy(logits, targets, weight=class_weights, reduction="none")
+    if weighed:
+        losses = losses * batch.weights
+    if class_weights is None:
+        return losses.mean()
+    masses = targets @ class_weights.to(logits.dtype) if soft else class_weights[targets]
+    return losses.sum() / masses.sum()
 
 
 class TeacherModule(lightning.LightningModule):
@@ -77,7 +104,7 @@ class TeacherModule(lightning.LightningModule):
         )
 
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's loss mean on the device: no step waits for it."""
+        """Start the epoch's loss mean on the device."""
         self._loss_sum = torch.zeros((), device=self.device)
         self._num_losses = 0
 
@@ -91,7 +118,7 @@ class TeacherModule(lightning.LightningModule):
             raise RuntimeError(f"epoch {self.current_epoch} was handed a batch of epoch {batch.epoch}")
         cosines = self.classifier.cosines(batch.pictures)
         logits = arcface_logits(cosines, batch.labels, scale=self._loss.scale, margin_rad=self.margin_rad())
-        loss = F.cross_entropy(logits, batch.labels, weight=self.class_weights)
+        loss = batch_loss(logits, batch, class_weights=self.class_weights)
         self.last_loss = loss.detach()
         self._loss_sum += self.last_loss
         self._num_losses += 1
@@ -120,5 +147,17 @@ class TeacherModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the record that binds weights to labels, pictures and manifest."""
+        """Add the record that binds weights to labels, pictures and manifest, and the state of an unfinished epoch."""
         checkpoint[CHECKPOINT_KEY] = self._record
+        finished: Any = self.trainer.fit_loop.epoch_progress.current
+        checkpoint["epoch"] = finished.processed - 1  # Lightning would name the epoch that is not over
+        checkpoint[_EPOCH_LOSS_KEY] = {"sum": float(self._loss_sum), "batches": self._num_losses}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the loss mean of an epoch that goes on; another epoch starts its own."""
+        self._loss_sum = torch.tensor(checkpoint[_EPOCH_LOSS_KEY]["sum"])
+        self._num_losses = checkpoint[_EPOCH_LOSS_KEY]["batches"]
+
+    def on_train_start(self) -> None:
+        """Bring the loss mean to the device: no step waits for it."""
+        self._loss_sum = self._loss_sum.to(self.device)

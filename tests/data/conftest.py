@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fer_lightning.data.manifest import Manifest, read_manifest
+from fer_lightning.data.rows.manifest import Manifest, read_manifest
 from fer_lightning.labels import EMOTIONS
 
 Row = dict[str, str]

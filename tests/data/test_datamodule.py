@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from fer_lightning.data.augment import jitter_colours
-from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.batches.augment import jitter_colours
+from fer_lightning.data.batches.dataset import Batch
+from fer_lightning.data.batches.sampling import Sampling
 from fer_lightning.data.config import AugmentationConfig, AugmentationKind, DataConfig, SourceFilterConfig
 from fer_lightning.data.datamodule import FerDataModule, eval_loader, worker_count
-from fer_lightning.data.dataset import Batch
-from fer_lightning.data.pictures import DecodingStore
+from fer_lightning.data.pictures.canonical import CanonicalSpec
+from fer_lightning.data.pictures.store import DecodingStore
 from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
 from tests.data.conftest import Workshop, cycle_rows
@@ -42,7 +43,7 @@ def make_module(
         DecodingStore(selection.manifest, SPEC),
         AugmentationConfig(kind=kind),
         batch_size=8,
-        min_per_class=min_per_class,
+        sampling=Sampling(min_per_class=min_per_class),
         seed=9,
         num_workers=num_workers,
     )

@@ -3,23 +3,37 @@
 import csv
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
+from fer_lightning.data.rows.manifest import SPLITS
 from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
 from tests.data.conftest import Row, Workshop, cycle_rows, make_box, make_row
 
 
-def select(workshop: Workshop, rows: list[Row], *, include: tuple[str, ...] = (), **options: object) -> Selection:
+def select(
+    workshop: Workshop,
+    rows: list[Row],
+    *,
+    include: tuple[str, ...] = (),
+    splits: tuple[str, ...] = SPLITS,
+    check_leaks: bool = False,
+    **options: object,
+) -> Selection:
     config = DataConfig(manifest=str(workshop.write(rows)))
     for name, value in options.items():
         setattr(config, name, value)
-    return select_rows(config, SourceFilterConfig(name="some", include=list(include)), seed=1)
+    chosen = SourceFilterConfig(name="some", include=list(include))
+    return select_rows(config, chosen, seed=1, splits=splits, check_leaks=check_leaks)
 
 
 def reported_lines() -> list[int]:
-    with Path("manifest.faults.csv").open(newline="", encoding="utf-8") as file:
+    (report,) = Path().glob("manifest_*.faults.csv")
+    with report.open(newline="", encoding="utf-8") as file:
         return [int(row["line"]) for row in csv.DictReader(file)]
 
 
@@ -151,3 +165,86 @@ def test_misspelt_group_column_is_refused_where_it_would_matter(workshop: Worksh
     assert select(workshop, rows, group_columns=["subject"], val_fraction=0.5).carved_val_rows > 0
     named = [{**row, "camera": str(number % 7)} for number, row in enumerate(rows)]
     assert select(workshop, named, group_columns=["camera"], val_fraction=0.5).group_columns == ("camera",)
+
+
+def picture_rows(workshop: Workshop, **splits: int) -> list[Row]:
+    """Rows with a picture each: so many per split."""
+    rows = [row for split, count in splits.items() for row in cycle_rows(count, split=split)]
+    workshop.write(rows, draw=True)
+    return rows
+
+
+def plant_copies(workshop: Workshop, rows: list[Row]) -> list[Row]:
+    """Add a test row with the pixels of line 2, a val row that is a near copy of line 3, and a shared subject."""
+    (workshop.root / "same.bmp").write_bytes(cv2.imencode(".bmp", decode(workshop, rows[0]))[1].tobytes())
+    larger = cv2.resize(decode(workshop, rows[1]), (48, 48), interpolation=cv2.INTER_CUBIC)
+    (workshop.root / "near.png").write_bytes(cv2.imencode(".png", larger)[1].tobytes())
+    rows[2]["subject"] = rows[-1]["subject"] = "s"
+    return [*rows, make_row("same.bmp", "Sad", "test"), make_row("near.png", "Sad", "val")]
+
+
+def decode(workshop: Workshop, row: Row) -> NDArray[np.uint8]:
+    picture = cv2.imread(str(workshop.root / row["image_path"]))
+    assert picture is not None
+    return picture.astype(np.uint8, copy=False)
+
+
+def test_leaks_between_splits_are_refused_and_listed(workshop: Workshop) -> None:
+    rows = plant_copies(workshop, picture_rows(workshop, train=7, val=7, test=7))
+    kinds = r"(?s)subject: 1 leak of 2 rows.*line 4 \(train.*content: 1 leak of 2 rows.*near_content: 1 leak of 2 rows"
+    with pytest.raises(FerError, match=kinds) as refused:
+        select(workshop, rows, check_leaks=True)
+    message = str(refused.value)
+    assert "line 2 (train, ferplus pictures/train000.png) and line 23 (test, ferplus same.bmp)" in message
+    assert "line 3 (train, ferplus pictures/train001.png) and line 24 (val, ferplus near.png)" in message
+    assert "build.clean=true" in message
+    assert "data.allow_leaks=[subject,content,near_content]" in message
+    [report] = workshop.root.glob("manifest_*.leaks.csv")
+    assert report.name in message
+    with report.open(newline="", encoding="utf-8") as file:
+        listed = [(row["kind"], int(row["line"]), row["split"]) for row in csv.DictReader(file)]
+    assert listed == [
+        ("subject", 4, "train"),
+        ("subject", 22, "test"),
+        ("content", 2, "train"),
+        ("content", 23, "test"),
+        ("near_content", 3, "train"),
+        ("near_content", 24, "val"),
+    ]
+
+
+def test_leaks_are_allowed_by_name_alone(workshop: Workshop, caplog: pytest.LogCaptureFixture) -> None:
+    rows = plant_copies(workshop, picture_rows(workshop, train=7, val=7, test=7))
+    with pytest.raises(FerError, match=r"near_content: 1 leak") as refused:
+        select(workshop, rows, check_leaks=True, allow_leaks=["subject", "content"])
+    assert "subject: 1 leak" not in str(refused.value)
+    everything = ["subject", "content", "near_content"]
+    selection = select(workshop, rows, check_leaks=True, allow_leaks=everything)
+    assert selection.allowed_leaks == dict.fromkeys(sorted(everything), 1)
+    assert "1 leaks of kind near_content between splits, allowed by data.allow_leaks" in caplog.text
+    assert select(workshop, rows).allowed_leaks == {}
+
+
+def test_unknown_kind_of_leak_is_refused(workshop: Workshop) -> None:
+    rows = picture_rows(workshop, train=7, val=7)
+    with pytest.raises(
+        FerError, match=r"data.allow_leaks names near; kinds of leak are subject, .*content, near_content"
+    ):
+        select(workshop, rows, allow_leaks=["near"])
+    named = [{**row, "camera": str(number)} for number, row in enumerate(rows)]
+    selection = select(workshop, named, allow_leaks=["camera"], group_columns=["camera"], check_leaks=True)
+    assert selection.allowed_leaks == {}
+
+
+def test_carved_val_never_leaks_and_is_carved_again_alike(workshop: Workshop) -> None:
+    rows = picture_rows(workshop, train=42, test=7)
+    for number in range(20):
+        larger = cv2.resize(decode(workshop, rows[number]), (48, 48), interpolation=cv2.INTER_CUBIC)
+        (workshop.root / f"near{number}.png").write_bytes(cv2.imencode(".png", larger)[1].tobytes())
+        rows.append(make_row(f"near{number}.png", rows[number]["label"]))
+    training = select(workshop, rows, splits=("train", "val"), val_fraction=0.3, check_leaks=True)
+    evaluation = select(workshop, rows, splits=("train", "test"), val_fraction=0.3)
+    assert training.carved_val_rows == evaluation.carved_val_rows > 10
+    assert training.fingerprint("val") == evaluation.fingerprint("val")
+    assert select(workshop, rows, splits=("test",)).carved_val_rows == 0
+    assert (workshop.root / "cache" / "facts").is_dir()

@@ -10,8 +10,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from fer_lightning.data.augment import to_float
-from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.batches.augment import to_float
+from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.deploy import onnx_export
 from fer_lightning.deploy.onnx_classifier import OnnxClassifier, open_onnx
 from fer_lightning.deploy.onnx_export import export_onnx_file, export_run

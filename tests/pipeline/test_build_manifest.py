@@ -1,4 +1,4 @@
-"""Building a manifest: drawn or from a tree, twice the same bytes."""
+"""Building a manifest: drawn, composed, merged; cleaned, accounted for, and twice the same bytes."""
 
 import hashlib
 import logging
@@ -10,9 +10,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from fer_lightning.data.config import BuildConfig, BuildSource, DataConfig, SourceFilterConfig
-from fer_lightning.data.manifest import read_manifest
+from fer_lightning.data.building.config import BuildConfig, BuildMode
+from fer_lightning.data.config import DataConfig, SourceFilterConfig
+from fer_lightning.data.rows.manifest import read_manifest
 from fer_lightning.data.selection import select_rows
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS
@@ -25,13 +27,18 @@ def _own_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
 
 
+def picture_of(seed: str, side: int = 32) -> NDArray[np.uint8]:
+    """A picture with a coarse pattern of its own, so that it is no near copy of another."""
+    coarse = np.random.default_rng(list(seed.encode())).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+
+
 def plant(*names: str, content: str | None = None) -> None:
     """Write pictures that differ by name, or by `content` where that is given."""
     for name in names:
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        random = np.random.default_rng(list((content or name).encode()))
-        path.write_bytes(cv2.imencode(".png", random.integers(0, 256, (8, 8, 3), dtype=np.uint8))[1].tobytes())
+        path.write_bytes(cv2.imencode(path.suffix, picture_of(content or name))[1].tobytes())
 
 
 def plant_tree(folder: str, per_class: int) -> None:
@@ -39,7 +46,7 @@ def plant_tree(folder: str, per_class: int) -> None:
 
 
 def build_folder(**options: object) -> None:
-    build = BuildConfig(source=BuildSource.folder, tree="tree", output="", source_name="mine")
+    build = BuildConfig(mode=BuildMode.folder, tree="tree", output="", source_name="mine")
     build_manifest(BuildManifestRun(build=replace(build, **options)))  # type: ignore[arg-type]
 
 
@@ -127,7 +134,7 @@ def test_equal_files_stay_on_one_side(tree: str) -> None:
     for number in range(0, 12, 2):
         for twin in range(2):
             plant(f"{tree}/Happy/{number:03d}_twin{twin}.png", content=f"{tree}/Happy/{number:03d}.png")
-    build_folder(val_fraction=0.3)
+    build_folder(val_fraction=0.3, clean=False)
     splits = splits_of()
     folder = tree.removeprefix("tree").lstrip("/")
     prefix = f"{folder}/Happy" if folder else "Happy"
@@ -151,8 +158,8 @@ def test_content_and_not_the_order_of_files_decides() -> None:
 
 
 def test_unreadable_tree_leaves_nothing() -> None:
-    plant("tree/Contempt/a.png")
-    with pytest.raises(FerError, match=r"Contempt is no class folder"):
+    plant("tree/Gladly/a.png")
+    with pytest.raises(FerError, match=r"mine: .*Gladly is no class folder"):
         build_folder()
     with pytest.raises(FerError, match=r"build.tree: no folder nowhere"):
         build_folder(tree="nowhere")
@@ -162,10 +169,11 @@ def test_unreadable_tree_leaves_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"source": BuildSource.folder}, "build=folder needs build.tree"),
-        ({"num_images": 0}, "build.num_images must be at least 1, got 0"),
+        ({"mode": BuildMode.folder}, "build=folder needs build.tree"),
+        ({"num_images": 0}, "build.num_images and build.min_side must be at least 1"),
         ({"val_fraction": 0.5, "test_fraction": 0.5}, "must be shares that leave rows for train"),
-        ({"val_fraction": 0.0}, "must be shares"),
+        ({"mode": BuildMode.sources}, "build=sources needs data sets"),
+        ({"mode": BuildMode.merge}, r"build=merge needs 'build.manifests=\[a.csv,b.csv\]'"),
     ],
 )
 def test_impossible_options(options: dict[str, object], message: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.models.classifier import Classifier, ClassifierSpec
 from fer_lightning.runs.artifacts import Calibration, CalibrationEntry, TemperatureRecord
 from fer_lightning.runs.checkpoint import checkpoint_record

@@ -29,6 +29,7 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
         "AlignmentReport",
         "Calibration",
         "Environment",
+        "AuditReport",
         "Evaluation",
         "History",
         "OnnxExport",

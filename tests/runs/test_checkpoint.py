@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fer_lightning.data.canonical import CanonicalSpec
+from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
 from fer_lightning.labels import EMOTIONS

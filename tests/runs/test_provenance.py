@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import fer_lightning
-from fer_lightning.data.canonical import CanonicalSpec
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
+from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.runs.artifacts import AlignmentReport, Environment, StartingWeights, from_json, to_json

@@ -45,7 +45,7 @@ class EpochHistory(lightning.Callback):
             train_loss=pl_module.mean_train_loss,
             margin_rad=pl_module.margin_rad(),
             lr=_last_lr(trainer),
-            row_coverage=trainer.datamodule.train_batches().coverage(trainer.current_epoch),  # type: ignore[attr-defined]
+            row_coverage=trainer.train_dataloader.sampler.coverage(trainer.current_epoch),  # type: ignore[union-attr]
             calibration_temperature=record.calibration_temperature,
             at_bound=record.at_bound,
             val_raw=to_metrics(raw),

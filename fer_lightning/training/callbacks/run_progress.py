@@ -43,7 +43,8 @@ class RunProgress(ProgressBar):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Open the bar where the run stands."""
         per_epoch = int(trainer.num_training_batches)
-        self._first_batch = trainer.current_epoch * per_epoch
+        done: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+        self._first_batch = trainer.current_epoch * per_epoch + done.processed % per_epoch
         self._batches_seen = 0
         self._bar = tqdm(
             total=(trainer.max_epochs or 0) * per_epoch,

@@ -16,17 +16,32 @@ class Throughput(lightning.Callback):
     def __init__(self, path: Path) -> None:
         self._path = path
         self.timings: list[EpochTiming] = []
-        self._epoch_start = self._mark = 0.0
+        self._epoch_start = self._mark = self._elapsed_before = 0.0
         self._waiting = self._training = 0.0
         self._images = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the timings as plain values."""
-        return {"timings": [asdict(timing) for timing in self.timings]}
+        """Return the timings as plain values, and the readings of an epoch that is not over."""
+        unfinished = {
+            "elapsed": time.perf_counter() - self._epoch_start,
+            "waiting": self._waiting,
+            "training": self._training,
+            "images": self._images,
+        }
+        return {"timings": [asdict(timing) for timing in self.timings], "unfinished": unfinished}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the timings of the run being resumed."""
         self.timings = [EpochTiming(**values) for values in state_dict["timings"]]
+        unfinished = state_dict["unfinished"]
+        self._elapsed_before = unfinished["elapsed"]
+        self._waiting, self._training = unfinished["waiting"], unfinished["training"]
+        self._images = unfinished["images"]
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Go on with an epoch that a resumed run has begun; any other one starts its own clocks."""
+        self._mark = time.perf_counter()
+        self._epoch_start = self._mark - self._elapsed_before
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start the clocks."""

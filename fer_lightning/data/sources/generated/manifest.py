@@ -1,10 +1,9 @@
 """The table of a generated set: one row per face."""
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from fer_lightning.data.rows.manifest_text import csv_text
 from fer_lightning.data.sources.generated.plan import PlannedFace, PlannedPicture
 from fer_lightning.labels import EMOTIONS, emotion_name
 
@@ -33,15 +32,13 @@ def manifest_text(pictures: Iterable[PlannedPicture], copies: Iterable[PlannedPi
         pictures: of the plan.
         copies: planted duplicates. Each gets a subject of its own, as a real set would not know whose picture it is.
     """
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for picture in pictures:
-        for face_id, face in enumerate(picture.faces):
-            writer.writerow(_row(picture, face, face_id, f"s{face.subject:06d}"))
-    for number, copy in enumerate(copies):
-        writer.writerow(_row(copy, copy.faces[0], 0, f"copy{number:06d}"))
-    return text.getvalue()
+    rows = [
+        _row(picture, face, face_id, f"s{face.subject:06d}")
+        for picture in pictures
+        for face_id, face in enumerate(picture.faces)
+    ]
+    rows += [_row(copy, copy.faces[0], 0, f"copy{number:06d}") for number, copy in enumerate(copies)]
+    return csv_text(COLUMNS, rows)
 
 
 def _row(picture: PlannedPicture, face: PlannedFace, face_id: int, subject: str) -> list[str | int | float]:

@@ -1,0 +1,1 @@
+"""Which rows make up a batch, how their pictures change, and what they teach."""

@@ -1,0 +1,67 @@
+"""Where canonical pictures come from: decoded from their files each time, or from anything that gives the same pixels."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.pictures.canonical import CanonicalSpec, Picture, compact_canonical_picture, decode_compact
+from fer_lightning.data.rows.manifest import Manifest
+from fer_lightning.errors import FerError
+
+
+class Pictures(Protocol):
+    """Compact canonical pictures of some rows; travels to loader processes."""
+
+    def __call__(self, position: int) -> Picture:
+        """Return the picture at a position of the rows: (S, S) where it is grey, else (S, S, 3); not to be written to."""
+        ...
+
+
+class PictureStore(Protocol):
+    """Where the pictures of a run come from."""
+
+    spec: CanonicalSpec
+
+    def pictures(self, rows: NDArray[np.int64]) -> Pictures:
+        """Return the pictures of some rows."""
+        ...
+
+
+class DecodedPictures:
+    """Pictures decoded, cropped and equalised whenever they are asked for."""
+
+    def __init__(self, manifest: Manifest, rows: NDArray[np.int64], spec: CanonicalSpec) -> None:
+        self._root = manifest.root
+        self._paths = [manifest.image_paths[row] for row in rows]
+        self._bboxes = manifest.bboxes[rows]
+        self._lines = manifest.lines[rows]
+        self._spec = spec
+        self._last: tuple[str, Picture] | None = None  # faces of one photo stand together: it is decoded once
+
+    def __call__(self, position: int) -> Picture:
+        """Decode a picture.
+
+        Raises:
+            FerError: a file that cannot be decoded or does not hold its box; names the manifest line.
+        """
+        bbox, path = self._bboxes[position], self._paths[position]
+        try:
+            if self._last is None or self._last[0] != path:
+                self._last = (path, decode_compact(self._root / path))
+            image = self._last[1]
+            return compact_canonical_picture(image, None if bbox[0] < 0 else bbox.tolist(), self._spec)
+        except FerError as error:
+            raise FerError(f"manifest line {self._lines[position]}, {path}: {error}") from None
+
+
+class DecodingStore:
+    """The store that keeps nothing."""
+
+    def __init__(self, manifest: Manifest, spec: CanonicalSpec) -> None:
+        self._manifest = manifest
+        self.spec = spec
+
+    def pictures(self, rows: NDArray[np.int64]) -> Pictures:
+        """Return the pictures of some rows."""
+        return DecodedPictures(self._manifest, rows, self.spec)

@@ -1,0 +1,1 @@
+"""A manifest: its file, its rows and everything that can be wrong with them."""

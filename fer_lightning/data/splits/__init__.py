@@ -1,0 +1,1 @@
+"""Which rows belong on one side of a split, and what splits share."""
