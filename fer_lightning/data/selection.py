@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
 from fer_lightning.data.rows.boxes import boxes_outside_images
-from fer_lightning.data.rows.faults import settle_faults
+from fer_lightning.data.rows.faults import Fault, settle_faults
 from fer_lightning.data.rows.manifest import OPTIONAL_COLUMNS, SPLITS, Manifest, missing_files, read_manifest
 from fer_lightning.data.rows.source_filter import SourceFilterReport, filter_sources
 from fer_lightning.data.splits.groups import carve_split, group_rows, hash_folds
@@ -100,14 +100,15 @@ def select_rows(
         source_filter: sources that take part.
         seed: seed of a carved val split.
         splits: splits whose image files are checked; without train and val none is carved.
-        check_leaks: refuse rows of different splits that belong together, as training does.
+        check_leaks: look at every picture, as training does: refuse broken ones, and rows of different splits that
+            belong together.
 
     Raises:
         FerError: no manifest, faulty rows, a filter that matches nothing, or leaks that are not allowed.
     """
     manifest = _read(data)
     rows, report = filter_sources(manifest, source_filter)
-    rows, left_out = _rows_with_images(manifest, rows, splits, max_bad_rows=data.max_bad_rows)
+    rows, left_out = _rows_with_images(manifest, rows, splits, data, decode=check_leaks)
     by_split = {split: rows[manifest.splits[rows] == split] for split in SPLITS}
     carved_rows = 0
     if not len(by_split["val"]) and len(by_split["train"]) and {"train", "val"} & set(splits):
@@ -157,19 +158,29 @@ def _num_workers(data: DataConfig) -> int:
 
 
 def _rows_with_images(
-    manifest: Manifest, rows: NDArray[np.int64], splits: tuple[str, ...], *, max_bad_rows: int
+    manifest: Manifest, rows: NDArray[np.int64], splits: tuple[str, ...], data: DataConfig, *, decode: bool
 ) -> tuple[NDArray[np.int64], int]:
-    """Return the rows whose file is there and holds their box, and the count of all rows left out so far."""
+    """Return the rows whose file is there, holds their box and (`decode`) a whole picture; and the count of others."""
     if "val" in splits and not np.any(manifest.splits[rows] == "val"):
         splits = (*splits, "train")  # val will be carved from it
     checked = rows[np.isin(manifest.splits[rows], splits)]
     faults = missing_files(manifest, checked)
     faults += boxes_outside_images(manifest, checked[~_on_lines(manifest, checked, {fault.line for fault in faults})])
+    if decode:
+        faults += _broken_pictures(manifest, checked[~_on_lines(manifest, checked, {f.line for f in faults})], data)
     if not faults:
         return rows, manifest.rows_left_out
-    # The cap is on the faults of both checks together.
-    bad_lines = settle_faults([*manifest.faults, *faults], manifest=manifest.path, max_bad_rows=max_bad_rows)
+    # The cap is on the faults of all checks together.
+    bad_lines = settle_faults([*manifest.faults, *faults], manifest=manifest.path, max_bad_rows=data.max_bad_rows)
     return rows[~_on_lines(manifest, rows, bad_lines)], len(bad_lines)
+
+
+def _broken_pictures(manifest: Manifest, rows: NDArray[np.int64], data: DataConfig) -> list[Fault]:
+    from fer_lightning.data.pictures.image_facts import image_facts  # OpenCV
+    from fer_lightning.data.pictures.picture_faults import picture_faults
+
+    facts = image_facts(manifest, rows, store=_facts_store(data), num_workers=_num_workers(data))
+    return picture_faults(manifest, facts)
 
 
 def _on_lines(manifest: Manifest, rows: NDArray[np.int64], lines: Set[int]) -> NDArray[np.bool_]:

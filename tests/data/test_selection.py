@@ -1,6 +1,7 @@
 """From a manifest to the rows of a run."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -248,3 +249,22 @@ def test_carved_val_never_leaks_and_is_carved_again_alike(workshop: Workshop) ->
     assert training.fingerprint("val") == evaluation.fingerprint("val")
     assert select(workshop, rows, splits=("test",)).carved_val_rows == 0
     assert (workshop.root / "cache" / "facts").is_dir()
+
+
+def test_broken_pictures_are_refused_together_before_training(workshop: Workshop) -> None:
+    path = workshop.write([*cycle_rows(14), *cycle_rows(7, split="val")], draw=True)
+    (workshop.root / "pictures/train003.png").write_bytes(b"")
+    (workshop.root / "pictures/train005.png").write_bytes(b"no picture")
+    whole = (workshop.root / "pictures/val001.png").read_bytes()
+    (workshop.root / "pictures/val001.png").write_bytes(whole[: len(whole) // 2])
+    data = DataConfig(manifest=str(path))
+    with pytest.raises(FerError) as caught:
+        select_rows(data, SourceFilterConfig(), seed=1, check_leaks=True)
+    message = str(caught.value)
+    assert "3 faulty rows" in message
+    for line, reason in ((5, "the file has no bytes"), (7, "not a picture that can be decoded"), (17, "ends before")):
+        assert f"line {line}: " in message
+        assert reason in message
+    kept = select_rows(replace(data, max_bad_rows=3), SourceFilterConfig(), seed=1, check_leaks=True)
+    assert kept.rows_left_out == 3
+    assert [len(kept.rows[split]) for split in ("train", "val")] == [12, 6]

@@ -4,14 +4,9 @@ import numpy as np
 
 from fer_lightning.data.audit.findings import Finding, rows_finding
 from fer_lightning.data.pictures.image_facts import FileStatus, ImageFacts
+from fer_lightning.data.pictures.picture_faults import UNUSABLE
 from fer_lightning.data.rows.boxes import boxes_outside_images
 from fer_lightning.data.rows.manifest import Manifest, missing_files
-
-_SAID = {
-    FileStatus.empty: ("empty_file", "the file has no bytes"),
-    FileStatus.unreadable: ("unreadable", "not a picture that can be decoded"),
-    FileStatus.truncated: ("truncated", "the picture ends before its last pixel"),
-}
 
 
 def picture_findings(manifest: Manifest, facts: ImageFacts, *, min_side: int) -> list[Finding]:
@@ -23,8 +18,8 @@ def picture_findings(manifest: Manifest, facts: ImageFacts, *, min_side: int) ->
         min_side: a picture, or box, whose shorter side is smaller is tiny.
     """
     findings = [
-        rows_finding(kind, manifest, [row], detail)
-        for status, (kind, detail) in _SAID.items()
+        rows_finding(kind.value, manifest, [row], reason)
+        for status, (kind, reason) in UNUSABLE.items()
         for row in facts.rows[facts.status == status].tolist()
     ]
     return [*findings, *_vanished(manifest, facts), *_boxes_outside(manifest, facts), *_tiny(manifest, facts, min_side)]

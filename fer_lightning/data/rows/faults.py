@@ -30,7 +30,9 @@ class FaultKind(StrEnum):
     crop_with_box = "crop_with_box"
     duplicate_row = "duplicate_row"
     missing_file = "missing_file"
+    empty_file = "empty_file"
     unreadable = "unreadable"
+    truncated = "truncated"
     box_outside = "box_outside"
     faulty = "faulty"
 

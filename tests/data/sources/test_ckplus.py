@@ -1,4 +1,4 @@
-"""CK+."""
+"""CK+: last frames carry the emotion, the first are neutral."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""ExpW."""
+"""ExpW: boxes or crops, several faces of a photo, confidence."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""JAFFE."""
+"""JAFFE: subject and emotion from the file name."""
 
 from pathlib import Path
 
