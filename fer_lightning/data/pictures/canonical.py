@@ -20,7 +20,7 @@ Picture = NDArray[np.uint8]
 # A loader process forked while OpenCV's thread pool exists would wait for its threads forever, and pictures this small
 # gain nothing from them: one process, one thread.
 cv2.setNumThreads(1)
-cv2.setLogLevel(2)  # errors only: what is wrong with a picture is said once, with its name
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a broken picture is named by us, once
 
 _TAIL = 64  # bytes in which a whole file shows its end; padding of a few bytes is common
 _VERSION = 2  # raise when the same spec would give other pixels
