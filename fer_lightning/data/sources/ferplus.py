@@ -1,10 +1,11 @@
 """FER+: crowd votes joined row by row to the pixels of FER2013, or by name to the authors' extracted folders."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fer_lightning.data.sources.config import SourceConfig
+from fer_lightning.data.sources.config import LabelMode, SourceConfig
 from fer_lightning.data.sources.ferplus_votes import VoteLine, account_votes, read_votes
 from fer_lightning.data.sources.pixel_csv import (
     SPLIT_OF_USAGE,
@@ -112,7 +113,9 @@ def _file_names(folder: Path) -> frozenset[str]:
         return frozenset(entry.name for entry in entries)
 
 
-def _find_pictures(root: Path, images_dir: Path, votes_path: Path, votes: Sequence[VoteLine]) -> _Found:
+def _find_pictures(
+    root: Path, images_dir: Path, votes_path: Path, votes: Sequence[VoteLine], mode: LabelMode
+) -> _Found:
     csv_path = find_pixel_csv(root)
     if csv_path is not None:
         return _by_pixels(votes_path, votes, csv_path, images_dir)
@@ -128,8 +131,18 @@ def _find_pictures(root: Path, images_dir: Path, votes_path: Path, votes: Sequen
         return _by_extracted(votes_path, votes, images_dir)
     raise FerError(
         f"{votes_path} holds votes only, and there are no pictures to them: put fer2013.csv or icml_face_data.csv (FER2013) "
-        f"into {root}, or FER2013Train, FER2013Valid and FER2013Test into one of {', '.join(map(str, bases))}"
+        f"into {root}, or FER2013Train, FER2013Valid and FER2013Test into one of {', '.join(map(str, bases))}. "
+        f"{_account_in_words(votes, mode)}"
     )
+
+
+def _account_in_words(votes: Sequence[VoteLine], mode: LabelMode) -> str:
+    """Say what the votes alone come to."""
+    verdicts = account_votes(votes, mode)
+    reasons = Counter(verdict.reason for verdict in verdicts if verdict.label is None)
+    dropped = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    rows = len(verdicts) - reasons.total()
+    return f"By its votes (labels={mode.value}) its {len(verdicts)} lines would be {rows} rows; no rows: {dropped or 'none'}"
 
 
 def _votes_path(source: SourceConfig, root: Path) -> Path:
@@ -161,7 +174,7 @@ def read_ferplus(source: SourceConfig, *, images_dir: Path) -> SourceReading:
     root = Path(source.path)
     votes_path = _votes_path(source, root)
     votes = read_votes(votes_path)
-    found = _find_pictures(root, images_dir, votes_path, votes)
+    found = _find_pictures(root, images_dir, votes_path, votes, source.labels)
     reading = SourceReading(notes=[found.note])
     for vote, verdict in zip(votes, account_votes(votes, source.labels), strict=True):
         item = f"{votes_path.name}:{vote.line}"
