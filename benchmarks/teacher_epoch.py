@@ -2,7 +2,7 @@
 
 Command: python -m benchmarks.teacher_epoch [--images 2000] [--size 64]
 Baseline: the loader (a) of `benchmarks.loader`, standardised pictures straight into the backbone. Both arms train the
-same ResNet-18 with ArcFace in the same bare loop, with one loader process beside it. They run in turn; the figure is the
+same ResNet-18 with ArcFace in the same bare loop, with one loader process, or thread, beside it. They run in turn; the figure is the
 median ratio of neighbours in time.
 """
 
@@ -23,6 +23,7 @@ from benchmarks.loader import SHARES, PlainDataset
 from fer_lightning.allocator import keep_freed_memory
 from fer_lightning.data.batches.augment import to_float
 from fer_lightning.data.batches.dataset import TrainRows
+from fer_lightning.data.batches.loader import make_loader
 from fer_lightning.data.batches.sampling import TrainBatches
 from fer_lightning.data.config import AugmentationConfig, PixelCache
 from fer_lightning.data.pictures.canonical import CanonicalSpec
@@ -47,11 +48,11 @@ def _cached(manifest: Manifest, size: int, cache_dir: Path, classifier: Classifi
     rows = np.arange(len(manifest))
     spec = CanonicalSpec(size=size)
     store = open_pictures(manifest, rows, spec, mode=PixelCache.on, cache_dir=cache_dir, verify_rows=0)
-    loader = DataLoader(
+    loader = make_loader(
         TrainRows(manifest, rows, store, AugmentationConfig(), seed=1, jitter_here=True),
-        sampler=TrainBatches(manifest.labels[: len(rows) // _BATCH_SIZE * _BATCH_SIZE], batch_size=_BATCH_SIZE, seed=1),
-        batch_size=None,
+        TrainBatches(manifest.labels[: len(rows) // _BATCH_SIZE * _BATCH_SIZE], batch_size=_BATCH_SIZE, seed=1),
         num_workers=_WORKERS,
+        processes=False,
     )
     for batch in loader:
         yield standardise(to_float(batch.pictures), classifier.mean, classifier.std), batch.labels
@@ -95,7 +96,9 @@ def main() -> None:
         ]
     plain, cached = (statistics.median(column) for column in zip(*rounds, strict=True))
     ratio = statistics.median(second / first for first, second in rounds)
-    print(f"resnet18 at {options.size} px, {options.images} pictures, one loader process, median of {options.repeats}")
+    print(
+        f"resnet18 at {options.size} px, {options.images} pictures, one loader process or thread, median of {options.repeats}"
+    )
     print(f"plain Dataset {plain:.0f} images/s, pixel cache {cached:.0f} images/s: {ratio:.2f} x")
 
 

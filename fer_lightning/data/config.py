@@ -50,7 +50,8 @@ class DataConfig:
     cache_verify_rows: int = 32
     """Random cached rows that are decoded again and compared at the start of a run; 0: none, -1: all."""
     num_workers: int | None = None
-    """Loader processes; unset: 8, or the number of processors less one where that is smaller. Never changes results."""
+    """Loader threads (processes for `augmentation=strong` and `custom`); unset: 8, or the number of processors less one
+    where that is smaller. Never changes results."""
     clahe: bool = True
     """Contrast-limited histogram equalisation of the L channel, after the resize."""
     clahe_clip_limit: float = 2.0

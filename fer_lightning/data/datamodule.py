@@ -4,13 +4,13 @@ import os
 from typing import Any
 
 import lightning
-from torch.utils.data import DataLoader
 
 from fer_lightning.data.batches.augment import jitter_colours, to_float
 from fer_lightning.data.batches.dataset import Batch, EvalRows, TrainRows
+from fer_lightning.data.batches.loader import Loader, make_loader
 from fer_lightning.data.batches.sampling import Sampling, TrainBatches, make_train_batches
 from fer_lightning.data.batches.targets import RowTargets
-from fer_lightning.data.config import AugmentationConfig
+from fer_lightning.data.config import AugmentationConfig, AugmentationKind
 from fer_lightning.data.pictures.store import PictureStore
 from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
@@ -19,15 +19,13 @@ _MOST_WORKERS = 8
 
 
 def worker_count(wanted: int | None) -> int:
-    """Return the number of loader processes: as wanted, or one less than the processors, at most 8."""
+    """Return the number of loader threads or processes: as wanted, or one less than the processors, at most 8."""
     if wanted is not None:
         return wanted
     return min(_MOST_WORKERS, max((os.cpu_count() or 1) - 1, 0))
 
 
-def eval_loader(
-    selection: Selection, split: str, store: PictureStore, *, batch_size: int, num_workers: int
-) -> "DataLoader[Batch]":
+def eval_loader(selection: Selection, split: str, store: PictureStore, *, batch_size: int, num_workers: int) -> Loader:
     """Return a loader over a split in manifest order, every row once.
 
     Raises:
@@ -39,20 +37,14 @@ def eval_loader(
             f"split {split!r} of {selection.manifest.path} has no rows after source_filter={selection.filter_report.name}"
         )
     batches = [list(range(start, min(start + batch_size, len(rows)))) for start in range(0, len(rows), batch_size)]
-    return DataLoader(
-        EvalRows(selection.manifest, rows, store),
-        sampler=batches,
-        batch_size=None,
-        num_workers=num_workers,
-        persistent_workers=num_workers > 0,
-    )
+    return make_loader(EvalRows(selection.manifest, rows, store), batches, num_workers=num_workers, processes=False)
 
 
 class FerDataModule(lightning.LightningDataModule):
     """Train, val and test batches of a selection.
 
-    Colour jitter runs batched on an accelerator; where the device is the CPU, loader processes apply it to the bytes,
-    which costs a tenth. The step to floats runs on the device.
+    Colour jitter runs batched on an accelerator; where the device is the CPU, the loader applies it to the bytes, which
+    costs a tenth. The step to floats runs on the device.
     """
 
     def __init__(
@@ -93,8 +85,8 @@ class FerDataModule(lightning.LightningDataModule):
             world_size=world_size,
         )
 
-    def train_dataloader(self) -> "DataLoader[Batch]":
-        """Return the training loader; each batch is drawn whole by one loader process."""
+    def train_dataloader(self) -> Loader:
+        """Return the training loader; each batch is made whole by one thread or process."""
         selection = self._selection
         batches = self.train_batches()
         if self.trainer is not None:
@@ -113,20 +105,19 @@ class FerDataModule(lightning.LightningDataModule):
             targets=self._targets,
             jitter_here=not self._on_accelerator(),
         )
-        return DataLoader(
+        return make_loader(
             rows,
-            sampler=batches,
-            batch_size=None,
+            batches,
             num_workers=self._num_workers,
+            processes=self._augmentation.kind in {AugmentationKind.strong, AugmentationKind.custom},
             pin_memory=self._device_type() == "cuda",
-            persistent_workers=self._num_workers > 0,
         )
 
-    def val_dataloader(self) -> "DataLoader[Batch]":
+    def val_dataloader(self) -> Loader:
         """Return the val loader."""
         return self._eval_loader("val")
 
-    def test_dataloader(self) -> "DataLoader[Batch]":
+    def test_dataloader(self) -> Loader:
         """Return the test loader."""
         return self._eval_loader("test")
 
@@ -144,7 +135,7 @@ class FerDataModule(lightning.LightningDataModule):
     def _on_accelerator(self) -> bool:
         return self._device_type() != "cpu"
 
-    def _eval_loader(self, split: str) -> "DataLoader[Batch]":
+    def _eval_loader(self, split: str) -> Loader:
         return eval_loader(
             self._selection, split, self._store, batch_size=self._batch_size, num_workers=self._num_workers
         )

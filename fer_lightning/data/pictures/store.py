@@ -47,10 +47,10 @@ class DecodedPictures:
         """
         bbox, path = self._bboxes[position], self._paths[position]
         try:
-            if self._last is None or self._last[0] != path:
-                self._last = (path, decode_compact(self._root / path))
-            image = self._last[1]
-            return compact_canonical_picture(image, None if bbox[0] < 0 else bbox.tolist(), self._spec)
+            last = self._last  # read once: other threads ask for other pictures
+            if last is None or last[0] != path:
+                last = self._last = (path, decode_compact(self._root / path))
+            return compact_canonical_picture(last[1], None if bbox[0] < 0 else bbox.tolist(), self._spec)
         except FerError as error:
             raise FerError(f"manifest line {self._lines[position]}, {path}: {error}") from None
 

@@ -279,7 +279,9 @@ def test_pictures_extracted_earlier_do_without_the_pixel_csv(root: Path) -> None
 
 def test_votes_alone_are_refused(root: Path) -> None:
     (root / "fer2013.csv").unlink()
-    message = "holds votes only, .* put fer2013.csv or icml_face_data.csv.* its \\d+ lines would be \\d+ rows; no rows: .*tie"
+    message = (
+        "holds votes only, .* put fer2013.csv or icml_face_data.csv.* its \\d+ lines would be \\d+ rows; no rows: .*tie"
+    )
     with pytest.raises(FerError, match=message):
         read(root)
 
