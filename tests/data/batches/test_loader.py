@@ -72,11 +72,10 @@ def test_a_loop_that_stops_early_leaves_no_thread() -> None:
 
 
 def test_an_error_comes_out_where_its_batch_would() -> None:
-    seen = []
+    batches = iter(ThreadedLoader(Numbers(broken=6), [4, 5, 6, 7], num_threads=2))
+    assert [int(next(batches).labels[0]) for _ in range(2)] == [4, 5]
     with pytest.raises(FerError, match="^manifest line 6: broken$"):
-        for batch in ThreadedLoader(Numbers(broken=6), [4, 5, 6, 7], num_threads=2):
-            seen.append(int(batch.labels[0]))
-    assert seen == [4, 5]
+        next(batches)
     assert not loader_threads()
 
 
