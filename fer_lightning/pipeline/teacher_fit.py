@@ -183,7 +183,8 @@ def _alignment(
         weights = read_artifact(directory.alignment_report, AlignmentReport).starting_weights
     else:
         weights = load_starting_weights(teacher.classifier, run.backbone, run.stage.init_from)
-    return describe_alignment(run.name, selection, spec, weights)
+    pipeline = None if run.augmentation.pipeline is None else Path(run.augmentation.pipeline)
+    return describe_alignment(run.name, selection, spec, weights, augmentation_pipeline=pipeline)
 
 
 def _callbacks(

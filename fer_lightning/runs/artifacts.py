@@ -196,7 +196,7 @@ class AlignmentReport:
     """`alignmentreport.json`: which rows, which pictures, which labels."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    schema_version: int = 1
+    schema_version: int = 2
     run_name: str
     manifest: str
     manifest_sha256: str
@@ -221,6 +221,8 @@ class AlignmentReport:
     unknown_columns: list[str]
     canonical: dict[str, int | float | bool]
     canonical_digest: str
+    augmentation_pipeline_sha256: str | None
+    """SHA-256 of the list named by `augmentation.pipeline`."""
     starting_weights: StartingWeights
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import fer_lightning
 from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.data.selection import Selection
+from fer_lightning.files import sha256_of
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
 from fer_lightning.runs.artifacts import AlignmentReport, Environment, StartingWeights
 
@@ -38,9 +39,22 @@ def describe_environment() -> Environment:
 
 
 def describe_alignment(
-    run_name: str, selection: Selection, spec: CanonicalSpec, starting_weights: StartingWeights
+    run_name: str,
+    selection: Selection,
+    spec: CanonicalSpec,
+    starting_weights: StartingWeights,
+    *,
+    augmentation_pipeline: Path | None = None,
 ) -> AlignmentReport:
-    """Describe the rows, pictures, labels and starting weights of a run."""
+    """Describe the rows, pictures, labels and starting weights of a run.
+
+    Args:
+        run_name: its name.
+        selection: its rows.
+        spec: its canonical picture.
+        starting_weights: where its weights start.
+        augmentation_pipeline: an albumentations list of the user's own.
+    """
     manifest, report = selection.manifest, selection.filter_report
     counts = np.bincount(manifest.labels[selection.rows["train"]], minlength=NUM_CLASSES).tolist()
     return AlignmentReport(
@@ -66,6 +80,7 @@ def describe_alignment(
         unknown_columns=list(manifest.unknown_columns),
         canonical=asdict(spec),
         canonical_digest=spec.digest(),
+        augmentation_pipeline_sha256=None if augmentation_pipeline is None else sha256_of(augmentation_pipeline),
         starting_weights=starting_weights,
     )
 

@@ -1,6 +1,7 @@
 """Environment, alignment report and predictions."""
 
 import csv
+import hashlib
 import importlib.metadata
 import subprocess
 from pathlib import Path
@@ -90,6 +91,14 @@ def test_without_git_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(fer_lightning, "__file__", str(tmp_path / "fer_lightning" / "__init__.py"))
     monkeypatch.setenv("PATH", "")
     assert describe_environment().source_revision is None
+
+
+def test_alignment_records_the_bytes_of_a_list_of_ones_own(selection: Selection, tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_bytes(b"list")
+    report = describe_alignment("R", selection, CanonicalSpec(size=32), STARTING, augmentation_pipeline=own)
+    assert report.augmentation_pipeline_sha256 == hashlib.sha256(b"list").hexdigest()
+    assert describe_alignment("R", selection, CanonicalSpec(size=32), STARTING).augmentation_pipeline_sha256 is None
 
 
 def test_alignment_counts_every_row(selection: Selection) -> None:

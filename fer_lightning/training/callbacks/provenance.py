@@ -24,10 +24,17 @@ class Provenance(lightning.Callback):
         write_artifact(self._directory.path / "environment.json", describe_environment())
 
     def _check_same_data(self, recorded: AlignmentReport) -> None:
-        for field in ("manifest_sha256", "row_set_fingerprints", "canonical_digest", "class_order"):
+        same = (
+            "manifest_sha256",
+            "row_set_fingerprints",
+            "canonical_digest",
+            "class_order",
+            "augmentation_pipeline_sha256",
+        )
+        for field in same:
             before, now = getattr(recorded, field), getattr(self._alignment, field)
             if before != now:
                 raise FerError(
                     f"{self._directory.path} was started on other data: {field} was {before}, is now {now}. "
-                    "Start a new run with run.tag=<name>, or bring the recorded manifest back."
+                    "Start a new run with run.tag=<name>, or bring back what was recorded."
                 )
