@@ -22,9 +22,8 @@ def example(kind: Any, *, number: float = 0.1) -> Any:
     """Return a value of a type as artifacts use them, every float being `number`."""
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
-        versioned = {"schema_version": 1}
         values = {f.name: example(hints[f.name], number=number) for f in dataclasses.fields(kind)}
-        return kind(**values | {name: value for name, value in versioned.items() if name in values})
+        return kind(**values | ({"schema_version": kind.schema_version} if "schema_version" in values else {}))
     if isinstance(kind, types.UnionType):
         return example(typing.get_args(kind)[0], number=number)
     arguments = typing.get_args(kind)
