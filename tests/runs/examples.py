@@ -23,7 +23,8 @@ def example(kind: Any, *, number: float = 0.1) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
         values = {f.name: example(hints[f.name], number=number) for f in dataclasses.fields(kind)}
-        return kind(**values | ({"schema_version": kind.schema_version} if "schema_version" in values else {}))
+        version = {"schema_version": getattr(kind, "schema_version", None)} if "schema_version" in values else {}
+        return kind(**values | version)
     if isinstance(kind, types.UnionType):
         return example(typing.get_args(kind)[0], number=number)
     arguments = typing.get_args(kind)
