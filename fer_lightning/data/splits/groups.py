@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fer_lightning.data.rows.manifest import Manifest
 from fer_lightning.data.rows.row_id import normalise_path
+from fer_lightning.data.splits.linked_sets import smallest_linked
 from fer_lightning.labels import NUM_CLASSES
 
 _ROUNDS = 10  # two or three are enough
@@ -41,7 +42,9 @@ def group_rows(
             keys.append(np.where(codes < 0, -1, within))
     if families is not None:
         keys.append(families[rows])
-    return _connected(len(rows), keys)
+    ends = [_links(key) for key in keys]
+    first, second = (np.concatenate(side) for side in zip(*ends, strict=True))
+    return smallest_linked(len(rows), first, second)
 
 
 def _plain_path(path: str) -> str:
@@ -56,27 +59,11 @@ def _codes(values: Iterable[str]) -> NDArray[np.int64]:
     return np.fromiter((numbers.setdefault(value, len(numbers)) for value in values), dtype=np.int64)
 
 
-def _connected(num_rows: int, keys: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the smallest position of the connected set of each position; equal numbers of a key link, -1 does not."""
-    links = []
-    for key in keys:
-        _, codes, counts = np.unique(key, return_inverse=True, return_counts=True)
-        linked = np.flatnonzero((counts[codes] > 1) & (key >= 0))
-        if len(linked):
-            links.append((linked, codes[linked], len(counts)))
-    smallest = np.arange(num_rows, dtype=np.int64)
-    changed = bool(links)
-    while changed:
-        before = smallest.copy()
-        for linked, codes, num_codes in links:
-            lowest = np.full(num_codes, num_rows, dtype=np.int64)
-            np.minimum.at(lowest, codes, smallest[linked])
-            # Not the rows alone but the sets they are in move, so that long chains close in few rounds.
-            np.minimum.at(smallest, smallest[linked], lowest[codes])
-            while np.any((shorter := smallest[smallest]) != smallest):
-                smallest = shorter
-        changed = not np.array_equal(before, smallest)
-    return smallest
+def _links(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Link each position to the first one with the same number; -1 links to nothing."""
+    _, firsts, codes = np.unique(key, return_index=True, return_inverse=True)
+    linked = np.flatnonzero((key >= 0) & (firsts[codes] != np.arange(len(key))))
+    return linked, firsts[codes[linked]]
 
 
 def carve_split(

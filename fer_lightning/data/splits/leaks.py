@@ -10,6 +10,7 @@ from fer_lightning.data.copies.near_duplicates import NearPairs
 from fer_lightning.data.pictures.image_facts import FileStatus, ImageFacts
 from fer_lightning.data.rows.manifest import Manifest
 from fer_lightning.data.rows.row_id import normalise_path
+from fer_lightning.data.splits.linked_sets import smallest_linked
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,6 @@ class Leak:
     """What they share: the path, the subject, the digest, or the least similarity that links them."""
     rows: tuple[int, ...]
     """Row numbers of the manifest, in order; at least two splits are among them."""
-
-
-def _components(num_nodes: int, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the smallest node that each node is linked to, directly or not."""
-    smallest = np.arange(num_nodes)
-    while len(first):
-        here, there = smallest[first], smallest[second]
-        apart = here != there
-        first, second, here, there = first[apart], second[apart], here[apart], there[apart]
-        np.minimum.at(smallest, np.maximum(here, there), np.minimum(here, there))
-        while np.any((further := smallest[smallest]) != smallest):
-            smallest = further
-    return smallest
 
 
 def _crossing(rows: list[int], keys: Sequence[Hashable], side_of: list[int]) -> list[tuple[int, ...]]:
@@ -74,7 +62,7 @@ def _near_leaks(used: list[int], side_of: list[int], facts: ImageFacts | None, n
     """Find families with a near duplicate on another side: they may be linked through equal pictures too."""
     num_rows = len(side_of)
     content = np.arange(num_rows) if facts is None else _content_of(num_rows, facts)
-    family = _components(num_rows, content[near.first], content[near.second])[content]
+    family = smallest_linked(num_rows, content[near.first], content[near.second])[content]
     similarity = np.full(num_rows, np.inf)
     np.minimum.at(similarity, family[near.first], near.similarity)
     keys = [number if np.isfinite(similarity[number]) else None for number in family[used].tolist()]
@@ -144,4 +132,4 @@ def content_families(num_rows: int, facts: ImageFacts, near: NearPairs | None = 
     content = _content_of(num_rows, facts)
     if near is None:
         return content
-    return _components(num_rows, content[near.first], content[near.second])[content]
+    return smallest_linked(num_rows, content[near.first], content[near.second])[content]
