@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from fer_lightning.allocator import keep_freed_memory
-from fer_lightning.config import conf_dir, register_schemas, to_run
+from fer_lightning.config import conf_dir, help_text, register_schemas, to_run
 from fer_lightning.errors import FerError
 
 log = logging.getLogger(__name__)
@@ -51,12 +51,23 @@ def _compose(config: DictConfig) -> None:
         sys.exit(_INTERRUPTED)
 
 
+def _show_help(overrides: list[str]) -> int:
+    try:
+        sys.stdout.write(help_text(overrides))
+    except FerError as error:
+        sys.stderr.write(f"{error}\n")
+        return _REFUSED
+    return 0
+
+
 def main() -> None:
     """Run one command line. Exit codes: 0 done, 2 refused, 3 audit failed, 4 locked, 5 training failed, 130 interrupted, 1 a bug."""
     # Waiting threads give up their processor instead of spinning: on a shared machine spinning costs 5 to 10 times.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     register_schemas()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        sys.exit(_show_help([argument for argument in sys.argv[1:] if argument not in {"--help", "-h"}]))
     try:
         _compose()
     except SystemExit as stop:

@@ -1,9 +1,12 @@
 """From Hydra to typed runs: registers the schemas, turns a composed config into its dataclass."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,6 +30,22 @@ RUN_TYPES: dict[str, type[Run]] = {
     "audit_manifest": AuditManifestRun,
 }
 
+_HELP = """\
+fer_lightning: from data sets on disk to a trusted FER teacher
+
+usage: python -m fer_lightning [task=VERB] [+experiment=NAME] [group=OPTION] [key=value ...]
+
+Verbs (task=...):   {verbs}
+Start here:         python -m fer_lightning task=build_manifest
+                    python -m fer_lightning +experiment=stageA_rn18 data=generated
+One verb's options: python -m fer_lightning task=evaluate --help
+
+== Groups (group=OPTION; source and experiment take a + in front) ==
+{groups}
+
+== Options (key=value) ==
+{options}"""
+
 
 def conf_dir() -> Path:
     """Return the folder of YAML files: `conf/` inside an installed wheel, or beside the package in a checkout."""
@@ -40,6 +59,29 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     for verb, run_type in RUN_TYPES.items():
         store.store(group="schema", name=verb, node=run_type, package="_global_")
+
+
+def help_text(overrides: Sequence[str]) -> str:
+    """Return the page of `--help`: verbs, groups, and the options of one verb with the values they would have.
+
+    Hydra's own page lists groups in seconds where this takes a tenth of one.
+
+    Args:
+        overrides: the rest of the command line, such as `task=evaluate`.
+
+    Raises:
+        FerError: an override that does not compose.
+    """
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise FerError(str(error)) from error
+    groups: dict[str, list[str]] = {}
+    for file in sorted(conf_dir().glob("*/*.yaml")):
+        groups.setdefault(file.parent.name, []).append(file.stem)
+    listed = "\n".join(f"{group}: {', '.join(options)}" for group, options in groups.items())
+    return _HELP.format(verbs="  ".join(RUN_TYPES), groups=listed, options=OmegaConf.to_yaml(config))
 
 
 def to_run(config: DictConfig) -> Run:

@@ -71,6 +71,10 @@ def test_help_of_another_verb_shows_its_options(tmp_path: Path) -> None:
     assert "margin_rad" not in answer.stdout
 
 
+def test_help_of_a_misspelt_option_is_refused(tmp_path: Path) -> None:
+    assert_refused(command("stage.epoch=3", "--help", folder=tmp_path), "stage.epoch")
+
+
 def test_no_data_says_what_is_missing_and_how_to_go_on(tmp_path: Path) -> None:
     answer = command("+experiment=stageA_rn18", folder=tmp_path)
     assert_refused(answer, "data.manifest is not set", "build=folder", "task=build_manifest", "data=generated")
