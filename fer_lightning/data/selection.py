@@ -166,8 +166,9 @@ def _rows_with_images(
     checked = rows[np.isin(manifest.splits[rows], splits)]
     faults = missing_files(manifest, checked)
     faults += boxes_outside_images(manifest, checked[~_on_lines(manifest, checked, {fault.line for fault in faults})])
-    if decode:
-        faults += _broken_pictures(manifest, checked[~_on_lines(manifest, checked, {f.line for f in faults})], data)
+    bad = {fault.line for fault in (*manifest.faults, *faults)}
+    if decode and len(bad) <= data.max_bad_rows:  # else what is known already is refused at once
+        faults += _broken_pictures(manifest, checked[~_on_lines(manifest, checked, bad)], data)
     if not faults:
         return rows, manifest.rows_left_out
     # The cap is on the faults of all checks together.
