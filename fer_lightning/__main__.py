@@ -70,6 +70,8 @@ def main() -> None:
         sys.exit(_show_help([argument for argument in sys.argv[1:] if argument not in {"--help", "-h"}]))
     try:
         _compose()
+    except KeyboardInterrupt:  # before a run has begun
+        sys.exit(_INTERRUPTED)
     except SystemExit as stop:
         if stop.code == 1 and not _Progress.composed:  # Hydra's code for a config it could not compose
             sys.exit(_REFUSED)

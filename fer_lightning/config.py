@@ -1,5 +1,7 @@
 """From Hydra to typed runs: registers the schemas, turns a composed config into its dataclass."""
 
+import dataclasses
+import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,8 +109,23 @@ def to_run(config: DictConfig) -> Run:
         raise FerError(str(error)) from error
     if not isinstance(run, Run):
         raise FerError(f"task must be one of {', '.join(RUN_TYPES)}")
+    _refuse_unknown(config, run)
     _refuse_non_finite(config)
     return run
+
+
+def _refuse_unknown(config: DictConfig, run: object, prefix: str = "") -> None:
+    """Refuse options that no dataclass has: a `+` in front of a misspelt one lets it through to here, without effect."""
+    known = [field.name for field in dataclasses.fields(run)] if dataclasses.is_dataclass(run) else None
+    for key in map(str, config):
+        if known is not None and key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
+            raise FerError(f"unknown option {prefix}{key}; {hint}")
+        below = config.get(key)
+        if isinstance(below, DictConfig):
+            member = getattr(run, key) if known is not None else run[key]  # type: ignore[index]
+            _refuse_unknown(below, member, f"{prefix}{key}.")
 
 
 def _refuse_non_finite(config: DictConfig, prefix: str = "") -> None:

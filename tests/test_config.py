@@ -295,3 +295,21 @@ def test_build_folder_composes_with_its_tree() -> None:
     run = run_of(*FOLDER)
     assert isinstance(run, BuildManifestRun)
     assert (run.build.mode, run.build.tree) == (BuildMode.folder, "x")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+stage.epoch=2", r"unknown option stage.epoch; did you mean stage.epochs\?"),
+        ("+imbalance.smapler=x", r"unknown option imbalance.smapler; did you mean imbalance.sampler\?"),
+        ("+foo=3", "unknown option foo; known here: task, run, data"),
+    ],
+)
+def test_a_misspelt_option_with_a_plus_is_refused_too(override: str, message: str) -> None:
+    with pytest.raises(FerError, match=message):
+        run_of(override)
+
+
+def test_an_option_of_a_data_set_is_checked_too() -> None:
+    with pytest.raises((FerError, HydraException), match="voets"):
+        run_of(*CKPLUS, "+build.sources.ckplus.voets=x")

@@ -16,6 +16,20 @@ SOURCES = (
 )
 """Source names of the documents; a manifest may hold others."""
 
+_DATA_SET_OF = {
+    "expw_hq": "expw",
+    "expw_full": "expw",
+    "affectnet_full_balanced": "affectnet",
+    "affectnet_csv": "affectnet",
+    "affectnet_numpy": "affectnet",
+    "affectnet_yolo_format": "affectnet",
+}
+
+
+def data_set_of(source: str) -> str:
+    """Return the data set that a source is a rendition of; photos and subjects have one name in all of its renditions."""
+    return _DATA_SET_OF.get(source, source)
+
 
 class PixelCache(Enum):
     """Whether canonical pictures are kept on disk."""

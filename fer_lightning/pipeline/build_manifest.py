@@ -50,7 +50,7 @@ def _draw(build: BuildConfig) -> None:
 
         generated = generate_set(root, spec, num_workers=os.cpu_count() or 1, progress=advance)
     for planted in generated.planted:
-        log.info("planted: %s", planted)
+        log.info("planted: %s is an %s copy of %s", planted.image_path, planted.kind.value, planted.original_path)
     manifest = read_manifest(generated.manifest)
     counts = Counter(manifest.splits.tolist())
     log.info("%d rows: %s", len(manifest), ", ".join(f"{counts[split]} {split}" for split in SPLITS))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
+from fer_lightning.labels import EMOTIONS
 from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.reports.tables import figures_table
 from fer_lightning.runs.checkpoint_file import check_checkpoint_file
@@ -41,6 +42,11 @@ def _check_splits(selection: Selection, run: TrainTeacherRun) -> None:
             f"{where.format('val')}, and none could be carved from {len(selection.rows['train'])} train rows; "
             f"a small set needs a larger data.val_fraction (now {run.data.val_fraction})"
         )
+    for split in ("train", "val"):
+        labels = set(selection.manifest.labels[selection.rows[split]].tolist())
+        absent = [name for index, name in enumerate(EMOTIONS) if index not in labels]
+        if absent:
+            log.warning("no %s rows of %s: figures over 7 classes count these as 0", split, ", ".join(absent))
 
 
 def _check_starting_files(run: TrainTeacherRun) -> None:

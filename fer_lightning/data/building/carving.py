@@ -92,6 +92,11 @@ def carve_sources(
         if source in from_train:
             counts = Counter(val=counts["val"])
         carved[source] = Carved(rows=dict(sorted(counts.items())), pinned=int((at < _NOBODY).sum()))
+        shares = {"val": plan.val_fraction, "test": plan.test_fraction if source in from_all else 0}
+        empty = [split for split, share in shares.items() if share and not counts[split]]
+        if empty and len(chosen):
+            note = f"too few groups to carve {' and '.join(empty)}: {len(chosen)} rows all stay in other splits"
+            composition.notes.setdefault(source, []).append(note)
     return np.asarray(["test", "val", "train", ""], dtype="<U5")[ranks], carved
 
 

@@ -42,9 +42,14 @@ def read_table(path: Path) -> ManifestTable:
     Raises:
         FerError: no such file, no CSV, a broken header, or no rows.
     """
+    if path.is_dir():
+        inside = ", ".join(sorted(file.name for file in path.glob("*.csv"))[:5])
+        raise FerError(f"{path} is a folder; name the manifest file{f', such as {inside}' if inside else ''}")
     if not path.is_file():
         raise FerError(f"no manifest at {path}")
     data = path.read_bytes()
+    if not data.strip():
+        raise FerError(f"{path} is empty")
     try:
         reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=""), strict=True)
         header = [name.strip() for name in next(reader, [])]
@@ -60,6 +65,9 @@ def read_table(path: Path) -> ManifestTable:
 def _check_header(header: list[str], path: Path) -> None:
     missing = [name for name in REQUIRED_COLUMNS if name not in header]
     if missing:
+        split = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), None)
+        if split is not None:
+            raise FerError(f"{path} separates its columns by {split!r}; a manifest is separated by commas")
         raise FerError(
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; it has {', '.join(header)}"
         )

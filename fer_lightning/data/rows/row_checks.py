@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fer_lightning.data.rows.columns import BBOX_COLUMNS, SPLITS, VOTE_COLUMNS
 from fer_lightning.data.rows.faults import Fault, FaultKind
 from fer_lightning.data.rows.row_id import normalise_path
+from fer_lightning.data.sources.names import emotion_of
 from fer_lightning.labels import EMOTIONS
 
 _LONGEST_SIDE = 2**31 - 1  # of an image in any format; above, a corner would not fit in 64 bits
@@ -46,10 +47,10 @@ def check_labels(values: Sequence[str], lines: Lines, faults: list[Fault]) -> ND
     """Return class indices, -1 for an unknown label."""
     labels = np.fromiter((_INDEX_OF_LABEL.get(value, -1) for value in values), dtype=np.int64, count=len(values))
     reason = f"unknown label; expected one of {', '.join(EMOTIONS)}"
-    faults += [
-        Fault(int(lines[row]), "label", values[row], reason, FaultKind.unknown_label)
-        for row in np.flatnonzero(labels < 0).tolist()
-    ]
+    for row in np.flatnonzero(labels < 0).tolist():
+        meant = emotion_of(values[row])
+        said = reason if meant is None else f"{reason}; did you mean {meant}?"
+        faults.append(Fault(int(lines[row]), "label", values[row], said, FaultKind.unknown_label))
     return labels
 
 

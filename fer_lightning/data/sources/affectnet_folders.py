@@ -27,6 +27,11 @@ def _check_numbers(root: Path, folders: list[ClassFolder]) -> None:
     for folder in folders:
         if _judge_number(folder.name) is None:
             raise FerError(f"{root / folder.place} is no class folder: AffectNet's codes are {CODES}")
+    if {int(folder.name) for folder in folders} == set(range(1, 8)):
+        raise FerError(
+            f"{root} has class folders 1 to 7 and none for 0 (Neutral): that is how packs of RAF-DB are numbered, in another "
+            "order (1 Surprise, 2 Fear, 3 Disgust, 4 Happy, 5 Sad, 6 Angry, 7 Neutral). Name the folders and use kind=folder"
+        )
 
 
 def _are_numbered(root: Path, folders: list[ClassFolder]) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_lightning.data.config import data_set_of
 from fer_lightning.data.rows.manifest import Manifest
 from fer_lightning.data.rows.row_id import normalise_path
 from fer_lightning.data.splits.linked_sets import smallest_linked
@@ -19,8 +20,8 @@ def group_rows(
 ) -> NDArray[np.int64]:
     """Number the groups of rows that must stay on one side of a split.
 
-    Rows are linked when they share the image file, a non-empty value in one of the columns within a source, or a
-    family; a group is a connected set of linked rows.
+    Rows are linked when they share the image file, a non-empty value in one of the columns within a data set, or
+    a family; a group is a connected set of linked rows.
 
     Args:
         manifest: the manifest.
@@ -33,7 +34,7 @@ def group_rows(
     """
     chosen = rows.tolist()
     keys = [_codes(_plain_path(manifest.image_paths[row]) for row in chosen)]
-    sources = _codes(manifest.sources[rows].tolist())
+    sources = _codes(data_set_of(source) for source in manifest.sources[rows].tolist())
     for column in columns:
         if column in manifest.extras:
             values = manifest.extras[column]

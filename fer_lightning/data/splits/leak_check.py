@@ -17,6 +17,7 @@ from fer_lightning.errors import FerError
 
 log = logging.getLogger(__name__)
 
+_COPIES = ("content", "near_content")
 _SHOWN = 3
 
 
@@ -83,11 +84,16 @@ def _refusal(manifest: Manifest, leaks: Sequence[Leak], split_of: dict[int, str]
             text.append(f"    {leak.value}: {where}")
         if len(of_kind) > _SHOWN:
             text.append(f"    ... and {len(of_kind) - _SHOWN} more")
-    text.append(
-        f"All of them: {report}. Copies are dropped by task=build_manifest build=merge build.clean=true "
-        f"'build.manifests=[{manifest.path}]' build.output=<new manifest>; look at them with task=audit_manifest; "
-        f"or go on with data.allow_leaks=[{','.join(kinds)}]"
-    )
+    copies, linked = [kind for kind in kinds if kind in _COPIES], [kind for kind in kinds if kind not in _COPIES]
+    text.append(f"All of them: {report}; look at them with task=audit_manifest.")
+    if copies:
+        text.append(
+            f"Copies ({', '.join(copies)}) are dropped by task=build_manifest build=merge "
+            f"'build.manifests=[{manifest.path}]' build.output=<new manifest>."
+        )
+    if linked:
+        text.append(f"Give all rows that share one {' or '.join(linked)} the same split in the manifest.")
+    text.append(f"Or go on with data.allow_leaks=[{','.join(kinds)}]")
     return "\n".join(text)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_lightning.data.config import data_set_of
 from fer_lightning.data.copies.near_duplicates import NearPairs
 from fer_lightning.data.pictures.image_facts import FileStatus, ImageFacts
 from fer_lightning.data.rows.manifest import Manifest
@@ -86,8 +87,8 @@ def find_leaks(
     Args:
         manifest: the manifest.
         rows: split -> row numbers; a carved val counts as val.
-        group_columns: columns whose value may be on one side only (compared within a source); an absent column and an
-            empty value link nothing.
+        group_columns: columns whose value may be on one side only, compared within a data set (`data_set_of`); an absent
+            column and an empty value link nothing.
         facts: of these rows, for equal pixels.
         near: near duplicates among these rows.
 
@@ -104,7 +105,7 @@ def find_leaks(
         Leak("image", normalise_path(manifest.image_paths[group[0]]), group)
         for group in _crossing(used, paths, side_of)
     ]
-    sources = manifest.sources.tolist()
+    sources = [data_set_of(source) for source in manifest.sources.tolist()]
     for column in dict.fromkeys(group_columns):
         if column in manifest.extras:
             values = manifest.extras[column]

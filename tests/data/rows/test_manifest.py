@@ -94,7 +94,8 @@ def test_unknown_columns_are_kept_and_listed(workshop: Workshop) -> None:
 def test_unknown_label(workshop: Workshop, label: str) -> None:
     message = refusal(workshop, HEADER, "a.png,Sad,val,s", f"b.png,{label},val,s")
     expected = "expected one of Angry, Disgust, Fear, Happy, Sad, Surprise, Neutral"
-    assert f"1 faulty row:\n  line 3: unknown label; {expected} (label={label!r})\n" in message
+    meant = "; did you mean Happy?" if label.strip().lower() == "happy" else ""
+    assert f"1 faulty row:\n  line 3: unknown label; {expected}{meant} (label={label!r})\n" in message
 
 
 @pytest.mark.parametrize("split", ["dev", "Train", "train ", "valid", ""])
@@ -216,7 +217,11 @@ def test_box_columns_are_found_by_name(workshop: Workshop) -> None:
     [
         (b"image_path,label,split\na.png,Sad,val", "lacks the column source; it has image_path, label, split"),
         (b"path,emotion\n", "lacks the columns image_path, label, split, source; it has path, emotion"),
-        (b"", "lacks the columns"),
+        (b"", "is empty"),
+        (
+            b"image_path;label;split;source\na.png;Sad;val;s",
+            "separates its columns by ';'; a manifest is separated by commas",
+        ),
         (HEADER.encode() + b",label\na.png,Sad,val,s,Sad", "names the column label twice"),
         (HEADER.encode() + b",bbox_top\na.png,Sad,val,s,1", "has bbox_top but a box needs bbox_top, bbox_left"),
         (HEADER.encode() + b"\n", "has a header but no rows"),
@@ -231,9 +236,11 @@ def test_broken_file(workshop: Workshop, content: bytes, message: str) -> None:
 
 
 def test_no_file(workshop: Workshop) -> None:
-    for path in (Path("nowhere.csv"), workshop.root):
-        with pytest.raises(FerError, match=rf"no manifest at {path}"):
-            read_manifest(path)
+    with pytest.raises(FerError, match="no manifest at nowhere.csv"):
+        read_manifest(Path("nowhere.csv"))
+    workshop.write([make_row("a.png")])
+    with pytest.raises(FerError, match=rf"{workshop.root} is a folder; name the manifest file, such as manifest.csv"):
+        read_manifest(workshop.root)
 
 
 def test_bad_rows_up_to_the_cap_are_left_out(workshop: Workshop) -> None:

@@ -64,3 +64,9 @@ def test_unclear_tree_is_refused(tmp_path: Path, names: tuple[str, ...], message
     plant_bytes(tmp_path, *names)
     with pytest.raises(FerError, match=message):
         read(tmp_path)
+
+
+def test_packs_of_rafdb_are_not_read_in_the_order_of_affectnet(tmp_path: Path) -> None:
+    plant_pictures(tmp_path, *(f"train/{code}/{code}.png" for code in range(1, 8)))
+    with pytest.raises(FerError, match="that is how packs of RAF-DB are numbered, in another order .1 Surprise"):
+        read(tmp_path)

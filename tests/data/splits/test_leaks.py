@@ -175,3 +175,15 @@ def test_a_long_chain_is_one_family() -> None:
 def test_rows_without_facts_are_families_of_their_own() -> None:
     facts = facts_with([1, 1, 1, 1], rows=[4, 1, 0, 2], bad=[2])
     assert content_families(6, facts).tolist() == [0, 1, 1, 3, 1, 5]
+
+
+def test_renditions_of_one_data_set_share_their_photos(workshop: Workshop) -> None:
+    rows = [
+        make_row("crops/a_0.png", source="expw_hq", split="train", orig_image="a.jpg"),
+        make_row("photos/a.jpg", source="expw_full", split="test", orig_image="a.jpg"),
+        make_row("other/a.png", source="lab", split="val", orig_image="a.jpg"),
+    ]
+    manifest = workshop.read(rows)
+    by_split = {split: np.flatnonzero(manifest.splits == split) for split in ("train", "val", "test")}
+    leaks = find_leaks(manifest, by_split, group_columns=["orig_image"])
+    assert [(leak.kind, leak.rows) for leak in leaks] == [("orig_image", (0, 1))]
