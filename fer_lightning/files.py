@@ -1,5 +1,6 @@
 """Files that are either whole or absent, and their digests."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -20,7 +21,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on a read-only disk it would hide what went wrong before
+            temporary.unlink(missing_ok=True)
 
 
 def write_text_atomically(path: Path, text: str) -> None:

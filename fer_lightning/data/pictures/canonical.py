@@ -20,7 +20,7 @@ Picture = NDArray[np.uint8]
 # A loader process forked while OpenCV's thread pool exists would wait for its threads forever, and pictures this small
 # gain nothing from them: one process, one thread.
 cv2.setNumThreads(1)
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # a broken picture is named by us, once
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a broken picture is named by us, once
 
 _TAIL = 64  # bytes in which a whole file shows its end; padding of a few bytes is common
 _VERSION = 2  # raise when the same spec would give other pixels
@@ -71,13 +71,17 @@ def decode_compact(path: Path) -> Picture:
         FerError: any other file that is no picture.
     """
     data = _read_bytes(path)
+    truncated = TruncatedPictureError(f"cannot decode {path} ({data.size} bytes): it is truncated")
+    # libpng would write to stderr of its own accord.
+    if data[:4].tobytes() == b"\x89PNG" and not _ends(data) and _is_cut_short(data, decoded=True):
+        raise truncated
     try:
         image = cv2.imdecode(data, cv2.IMREAD_ANYCOLOR)
     except cv2.error as error:  # the header claims more pixels than OpenCV takes
         raise FerError(f"cannot decode {path} ({data.size} bytes): {error.err}") from None
     # Junk behind a whole picture hides its end, and a picture may be whole but for its end marker: Pillow decides.
     if (image is None or not _ends(data)) and _is_cut_short(data, decoded=image is not None):
-        raise TruncatedPictureError(f"cannot decode {path} ({data.size} bytes): it is truncated")
+        raise truncated
     if image is None:
         raise FerError(f"cannot decode {path} ({data.size} bytes)")
     rgb = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)

@@ -1,5 +1,6 @@
 """Keeps what is known about pictures on disk, so that an unchanged file is looked at once."""
 
+import functools
 import hashlib
 import logging
 from collections.abc import Sequence
@@ -72,18 +73,25 @@ Thumbnails = NDArray[np.uint8] | StoredThumbnails
 class FactStore:
     """A folder of files that are written once and never changed, so that any number of processes may add to it.
 
+    Where the folder cannot be made or written, a warning says so, and nothing more is kept: facts can be had again.
+
     Args:
-        folder: made if missing.
+        folder: made if missing; None: nothing is kept.
     """
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._give_up(folder, error)
 
     def read(self) -> tuple[list[Path], NDArray[np.void], NDArray[np.int64], NDArray[np.int64]]:
         """Return the files, all records in the order of their keys, the number of each one's file and its place there."""
         paths, tables = [], []
-        for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
+        for path in sorted(self._folder.glob(f"*{_SUFFIX}")) if self._folder is not None else ():
             try:
                 table = _read_records(path)
             except (OSError, ValueError, EOFError) as error:
@@ -98,8 +106,14 @@ class FactStore:
         order = np.argsort(records["key"][:, 0], kind="stable")
         return paths, records[order], part_of[order], places[order]
 
-    def add(self, records: NDArray[np.void], thumbnails: NDArray[np.uint8]) -> Path:
-        """Write records and their thumbnails; the file's name follows from the keys, so the same work is kept once."""
+    def add(self, records: NDArray[np.void], thumbnails: NDArray[np.uint8]) -> Path | NDArray[np.uint8]:
+        """Write records and their thumbnails; the file's name follows from the keys, so the same work is kept once.
+
+        Returns:
+            Where the thumbnails are: the file, or themselves where nothing is kept.
+        """
+        if self._folder is None:
+            return thumbnails
         name = hashlib.blake2b(np.ascontiguousarray(records["key"]).tobytes(), digest_size=16).hexdigest()
         path = self._folder / f"{name}{_SUFFIX}"
 
@@ -108,8 +122,24 @@ class FactStore:
                 np.save(file, records)
                 file.write(thumbnails.tobytes())
 
-        write_atomically(path, write)
+        try:
+            write_atomically(path, write)
+        except OSError as error:
+            self._give_up(self._folder, error)
+            return thumbnails
         return path
+
+    def _give_up(self, folder: Path, error: OSError) -> None:
+        _warn_once(folder.absolute(), error.strerror or str(error))
+        self._folder = None
+
+
+@functools.cache
+def _warn_once(folder: Path, reason: str) -> None:
+    """One warning, however many stores of a process are opened there."""
+    _logger.warning(
+        "cannot keep what is known about pictures in %s: %s; they are looked at again next time", folder, reason
+    )
 
 
 def _read_records(path: Path) -> NDArray[np.void]:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fer_lightning.data.pictures.fact_store import RECORD, FactStore, StoredThumbnails, Thumbnails
+from fer_lightning.data.pictures.file_stamps import file_stamp
 from fer_lightning.data.pictures.fingerprints import THUMBNAIL_SIDE
 from fer_lightning.data.pictures.picture_looks import FileStatus, Looks, Photo, look_at_photos
 from fer_lightning.data.rows.manifest import Manifest
 
 __all__ = ["THUMBNAIL_SIDE", "FileStatus", "ImageFacts", "Thumbnails", "image_facts"]
 
-_VERSION = 1  # raise when the same file would give other facts
+_VERSION = 2  # raise when the same file would give other facts
 _ROWS_PER_FILE = 4096
 _WORTH_A_BAR = 1000
 
@@ -58,24 +59,24 @@ class _Known(NamedTuple):
 def image_facts(manifest: Manifest, rows: NDArray[np.int64], *, store: Path | None, num_workers: int = 0) -> ImageFacts:
     """Look at the picture of each row, with progress; what a store holds for an unchanged file is not looked at again.
 
-    A file counts as unchanged while its absolute path, size and time of change stay the same. A call that is stopped
+    A file counts as unchanged while its absolute path, size and times of change stay the same. A call that is stopped
     keeps what it has done but for the last few thousand rows.
 
     Args:
         manifest: the manifest.
         rows: row numbers.
-        store: folder that keeps facts between calls, also shared by several at once; None: look at every picture.
+        store: folder that keeps facts between calls, also shared by several at once; None: look at every picture. One that
+            cannot be written is a warning.
         num_workers: processes; 0 or 1: this one.
 
     Raises:
         FerError: a process was killed from outside.
     """
-    kept = None if store is None else FactStore(store)
+    kept = FactStore(store)
     records = np.zeros(len(rows), dtype=RECORD)
     records["key"], records["status"] = _keys(manifest, rows)
     known = _Known(records, np.full(len(rows), -1), np.zeros(len(rows), dtype=np.int64), [])
-    if kept is not None:
-        _recall(kept, known)
+    _recall(kept, known)
     todo = np.flatnonzero((records["status"] == FileStatus.ok) & (known.part_of < 0))
     _look(manifest, rows, todo, known, kept, num_workers)
     return ImageFacts(
@@ -107,15 +108,18 @@ def _keys(manifest: Manifest, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint6
 
 def _state(path: str) -> tuple[str, int]:
     try:
-        stat = os.stat(path)  # noqa: PTH116  # a third faster, and there are hundreds of thousands
+        stamp = file_stamp(path)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a name that no file can have
         return "", FileStatus.missing
     except OSError:
         return "", FileStatus.unreadable
-    if not stat.st_size:
+    if not stamp.num_bytes:
         return "", FileStatus.empty
     # The decoder's version counts: another one may round other pixels.
-    return f"{_VERSION} {cv2.__version__}\n{path}\n{stat.st_size} {stat.st_mtime_ns}", FileStatus.ok
+    return (
+        f"{_VERSION} {cv2.__version__}\n{path}\n{stamp.num_bytes} {stamp.modified_ns} {stamp.changed_ns}",
+        FileStatus.ok,
+    )
 
 
 def _recall(store: FactStore, known: _Known) -> None:
@@ -137,7 +141,7 @@ def _look(
     rows: NDArray[np.int64],
     todo: NDArray[np.int64],
     known: _Known,
-    store: FactStore | None,
+    store: FactStore,
     num_workers: int,
 ) -> None:
     """Look at the rows at some positions; a photo is decoded once for all of its boxes."""
@@ -168,7 +172,7 @@ def _photos(manifest: Manifest, rows: NDArray[np.int64], todo: NDArray[np.int64]
         yield Photo(str(manifest.root / image_path), positions, boxes)
 
 
-def _keep(batch: list[Looks], known: _Known, store: FactStore | None) -> None:
+def _keep(batch: list[Looks], known: _Known, store: FactStore) -> None:
     positions = np.concatenate([looks.positions for looks in batch])
     records = np.concatenate([looks.records for looks in batch])
     thumbnails = np.concatenate([looks.thumbnails for looks in batch])
@@ -179,4 +183,4 @@ def _keep(batch: list[Looks], known: _Known, store: FactStore | None) -> None:
     if len(positions):
         known.part_of[positions] = len(known.parts)
         known.places[positions] = np.arange(len(positions))
-        known.parts.append(thumbnails if store is None else store.add(records, thumbnails))
+        known.parts.append(store.add(records, thumbnails))

@@ -1,12 +1,7 @@
 """Decodes photos, in several processes where that pays, and takes down what is to be known about each face."""
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, as_completed
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -23,6 +18,7 @@ from fer_lightning.data.pictures.canonical import (
 )
 from fer_lightning.data.pictures.fact_store import RECORD
 from fer_lightning.data.pictures.fingerprints import THUMBNAIL_SIDE, content_digest, perceptual_hashes, thumbnail
+from fer_lightning.data.pictures.worker_pool import worker_pool
 from fer_lightning.errors import FerError
 
 Box = tuple[int, int, int, int]
@@ -77,36 +73,12 @@ def look_at_photos(photos: Sequence[Photo], *, num_workers: int) -> Generator[Lo
     if num_workers <= 1 or len(photos) < _WORTH_A_POOL:
         yield from map(_look_at, tasks)
         return
-    # Forking a process that already runs threads (OpenCV, torch) can hang, hence spawn.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(num_workers, len(tasks)), mp_context=context, initializer=_live_as_long_as_the_first_process
-    )
-    try:
+    advice = "with fewer processes (data.num_workers)"
+    with worker_pool(min(num_workers, len(tasks)), task="looks at pictures", advice=advice) as pool:
         futures: set[Future[Looks]] = {pool.submit(_look_at, task) for task in tasks}
         for future in as_completed(futures):
             futures.discard(future)  # its arrays are not kept
             yield future.result()
-    except BrokenProcessPool:
-        raise FerError(
-            "a process that looks at pictures was killed, perhaps for want of memory; "
-            "what is done is kept: try again, with fewer processes (data.num_workers)"
-        ) from None
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _live_as_long_as_the_first_process() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the first one ends the others
-    threading.Thread(target=_end_with_the_first_process, daemon=True).start()
-
-
-def _end_with_the_first_process() -> None:
-    """Without this, a process whose parent was killed would wait for its next task for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _look_at(photos: Sequence[Photo]) -> Looks:

@@ -227,3 +227,16 @@ def test_missing_empty_and_unreadable_files_are_told_apart(tmp_path: Path) -> No
         with pytest.raises(FerError) as caught:
             decode(tmp_path / name)
         assert type(caught.value) is error
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # Pillow's, for a TIFF file whose tags are cut off
+@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".tiff", ".bmp", ".gif", ".jp2"])
+def test_opencv_prints_nothing_about_broken_files(
+    tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = encoded(suffix)
+    for share in (0.02, 0.3, 0.9):
+        (tmp_path / "cut").write_bytes(data[: int(share * len(data))])
+        with pytest.raises(FerError, match="cannot decode"):
+            decode(tmp_path / "cut")
+    assert capfd.readouterr() == ("", "")

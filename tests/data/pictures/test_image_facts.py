@@ -1,7 +1,9 @@
 """Facts of pictures: what they are, that nothing is looked at twice, and that nothing is taken for what it is not."""
 
+import errno
 import multiprocessing
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
 
-from fer_lightning.data.pictures import canonical, picture_looks
+from fer_lightning.data.pictures import canonical, fact_store, picture_looks
 from fer_lightning.data.pictures import image_facts as module
 from fer_lightning.data.pictures.fingerprints import THUMBNAIL_SIDE, content_digest, perceptual_hashes, thumbnail
 from fer_lightning.data.pictures.image_facts import FileStatus, ImageFacts, image_facts
@@ -183,6 +185,60 @@ def test_a_changed_file_is_looked_at_again(workshop: Workshop, decoded: list[str
     assert (after.contents == before.contents).all(axis=1).tolist() == [True, True, False, False, True, True]
     assert after.status[3] == FileStatus.truncated
     assert after.heights.tolist() == [24, 24, 30, 0, 24, 24]
+
+
+def test_files_of_equal_size_and_time_that_changed_places_are_looked_at_again(
+    workshop: Workshop, decoded: list[str]
+) -> None:
+    manifest = workshop.read([make_row("a.bmp"), make_row("b.bmp"), make_row("c.bmp")], draw=True)
+    for name in ("a.bmp", "b.bmp"):
+        os.utime(workshop.root / name, ns=(10**18, 10**18))
+    before = look(manifest, store=Path("store"))
+    time.sleep(0.02)  # file times advance in ticks
+    for source, target in (("a.bmp", "aside"), ("b.bmp", "a.bmp"), ("aside", "b.bmp")):
+        (workshop.root / source).rename(workshop.root / target)
+    decoded.clear()
+    after = look(manifest, store=Path("store"))
+    assert decoded == ["a.bmp", "b.bmp"]
+    assert np.array_equal(after.contents, before.contents[[1, 0, 2]])
+
+
+def refuse(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_store_that_cannot_be_made_is_done_without(
+    workshop: Workshop, decoded: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("blocked").write_text("a file")
+    manifest = workshop.read([*cycle_rows(6), make_row("absent.png")])
+    for row in cycle_rows(6):
+        workshop.draw(row["image_path"])
+    for _ in range(2):
+        assert_equal(look(manifest, store=Path("blocked/facts")), look(manifest))
+    assert len(decoded) == 24
+    folder = workshop.root / "blocked/facts"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cannot keep what is known about pictures in {folder}: Not a directory; they are looked at again next time"
+    ]
+
+
+def test_a_store_that_cannot_be_written_is_still_read(
+    workshop: Workshop, decoded: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_ROWS_PER_FILE", 2)
+    monkeypatch.setattr(picture_looks, "_PHOTOS_PER_TASK", 2)
+    manifest = workshop.read(cycle_rows(10), draw=True)
+    look(manifest, range(4), store=Path("store"))
+    kept = sorted(Path("store").iterdir())
+    decoded.clear()
+    monkeypatch.setattr(fact_store, "write_atomically", refuse)
+    facts = look(manifest, store=Path("store"))
+    assert decoded == [Path(path).name for path in manifest.image_paths[4:]]
+    assert sorted(Path("store").iterdir()) == kept
+    assert_equal(facts, look(manifest))
+    assert caplog.text.count("cannot keep what is known about pictures") == 1
+    assert "No space left on device" in caplog.text
 
 
 def test_another_box_or_folder_is_another_picture(workshop: Workshop, decoded: list[str]) -> None:

@@ -1,8 +1,12 @@
 """Cached pictures are the decoded ones, bit for bit, whatever happened to the cache before."""
 
+import errno
+import os
 import pickle
 import shutil
 import threading
+import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +18,8 @@ import pytest
 from fer_lightning.data.config import PixelCache
 from fer_lightning.data.pictures import pixel_cache
 from fer_lightning.data.pictures.canonical import CanonicalSpec, Picture, canonical_picture, decode, expand
-from fer_lightning.data.pictures.pixel_cache import CachedPictures, CachingStore, open_pictures
+from fer_lightning.data.pictures.pixel_cache import CachingStore, open_pictures
+from fer_lightning.data.pictures.segments import CachedPictures, write_segment
 from fer_lightning.data.pictures.store import DecodedPictures, DecodingStore, PictureStore
 from fer_lightning.data.rows.manifest import Manifest
 from fer_lightning.errors import FerError
@@ -68,19 +73,19 @@ def forbid_building(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("built again")
 
-    monkeypatch.setattr(pixel_cache, "_write_segment", refuse)
+    monkeypatch.setattr(pixel_cache, "write_segment", refuse)
 
 
 def watch_building(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """Return a list that will hold the rows of each segment built from now on."""
     built: list[list[int]] = []
-    write = pixel_cache._write_segment
+    write = write_segment
 
     def watched(*given: Any) -> int:
         built.append(given[2].tolist())
         return write(*given)
 
-    monkeypatch.setattr(pixel_cache, "_write_segment", watched)
+    monkeypatch.setattr(pixel_cache, "write_segment", watched)
     return built
 
 
@@ -129,6 +134,24 @@ def test_parallel_segments_hold_the_same_pictures(manifest: Manifest, monkeypatc
     assert_right(store, manifest)
 
 
+def test_a_parallel_build_that_fails_keeps_what_was_finished(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pixel_cache, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(pixel_cache, "_SEGMENT_ROWS", 3)
+    monkeypatch.setattr(pixel_cache, "_SAMPLE", 2)  # the first and the last row
+    path = manifest.root / manifest.image_paths[8]
+    whole = path.read_bytes()
+    path.write_bytes(b"broken")
+    with pytest.raises(FerError, match="manifest line 10, pictures/grey2.png: cannot decode"):
+        open_cache(manifest, num_processes=2)
+    path.write_bytes(whole)
+    monkeypatch.setattr(pixel_cache, "_WORTH_PROCESSES", 100)
+    built = watch_building(monkeypatch)
+    assert_right(open_cache(manifest), manifest)
+    assert not {0, 1, 2} & {row for rows in built for row in rows}
+
+
 def test_a_changed_file_is_decoded_again(manifest: Manifest, workshop: Workshop) -> None:
     open_cache(manifest)
     before = expected(manifest, 2)
@@ -155,32 +178,130 @@ def test_half_written_and_lost_segments_are_built_again(manifest: Manifest, monk
 
 def test_an_interrupted_build_keeps_what_was_finished(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pixel_cache, "_SEGMENT_ROWS", 3)
-    write = pixel_cache._write_segment
+    write = write_segment
 
     def stop_at_the_third(*given: Any) -> int:
         if given[1] == 2:
             raise KeyboardInterrupt
         return write(*given)
 
-    monkeypatch.setattr(pixel_cache, "_write_segment", stop_at_the_third)
+    monkeypatch.setattr(pixel_cache, "write_segment", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         open_cache(manifest)
-    monkeypatch.setattr(pixel_cache, "_write_segment", write)
+    monkeypatch.setattr(pixel_cache, "write_segment", write)
     built = watch_building(monkeypatch)
     assert_right(open_cache(manifest), manifest)
     assert built == [[6, 7, 8], [9, 10]]
 
 
-def test_a_cache_that_differs_from_its_files_is_refused(manifest: Manifest) -> None:
-    open_cache(manifest)
+def flip_a_bit_of_row_4() -> None:
     with (cache_folder() / "segment000000.bin").open("rb+") as file:
         file.seek(32 * 32 * 3 * 4 + 5)
         byte = file.read(1)
         file.seek(-1, 1)
         file.write(bytes([byte[0] ^ 1]))
+
+
+def rewrite_table(**changes: Any) -> None:
+    """Change columns of the first segment's table; None: leave it out."""
+    path = cache_folder() / "segment000000.npz"
+    with np.load(path) as table:
+        columns = {**table, **changes}
+    np.savez(path, **{name: column for name, column in columns.items() if column is not None})
+
+
+def test_a_cache_that_differs_from_its_files_is_refused(manifest: Manifest) -> None:
+    open_cache(manifest)
+    flip_a_bit_of_row_4()
+    rewrite_table(checksum=np.uint32(zlib.crc32((cache_folder() / "segment000000.bin").read_bytes())))
     with pytest.raises(FerError, match=r"holds another picture than pictures/colour4.png \(manifest line 6\). Delete"):
         open_cache(manifest)
     open_cache(manifest, verify_rows=0)
+
+
+def test_a_damaged_segment_is_refused_before_its_pixels_are_used(manifest: Manifest) -> None:
+    sent = pickle.dumps(open_cache(manifest).pictures(everything(manifest)))
+    flip_a_bit_of_row_4()
+    damaged = r"the pixel cache cache/pixels/manifest_32px_\w+ is damaged: segment000000.bin .* Delete that folder"
+    with pytest.raises(FerError, match=damaged):
+        open_cache(manifest)
+    pictures = open_cache(manifest, verify_rows=0).pictures(np.array([0]))
+    for _ in range(2):
+        with pytest.raises(FerError, match=damaged):
+            pictures(0)  # another row of the same segment
+    with pytest.raises(FerError, match=damaged):
+        pickle.loads(sent)(0)  # noqa: S301  our own bytes
+
+
+def test_a_segment_is_checked_once_for_all_rows_of_a_store(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_cache(manifest)
+    checked: list[int] = []
+    crc32 = zlib.crc32
+
+    def watched(data: Any) -> int:
+        checked.append(len(data))
+        return crc32(data)
+
+    monkeypatch.setattr(zlib, "crc32", watched)
+    store = open_cache(manifest)
+    assert_right(store, manifest)
+    assert_right(store, manifest)
+    assert checked.count(32 * 32 * (8 * 3 + 3)) == 1
+
+
+@pytest.mark.parametrize("missing", ["checksum", "third stamp"])
+def test_a_table_of_an_earlier_form_counts_as_incomplete(
+    manifest: Manifest, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_cache(manifest)
+    with np.load(cache_folder() / "segment000000.npz") as table:
+        stamps = table["stamps"]
+    assert stamps.shape == (11, 3)
+    rewrite_table(**{"checksum": None} if missing == "checksum" else {"stamps": stamps[:, :2]})
+    built = watch_building(monkeypatch)
+    assert_right(open_cache(manifest), manifest)
+    assert built == [list(range(11))]
+
+
+def test_files_of_equal_size_and_time_that_changed_places_are_decoded_again(workshop: Workshop) -> None:
+    manifest = workshop.read([make_row("a.bmp"), make_row("b.bmp"), make_row("c.bmp")], draw=True)
+    for name in ("a.bmp", "b.bmp"):
+        os.utime(workshop.root / name, ns=(10**18, 10**18))
+    open_cache(manifest)
+    before = [expected(manifest, row) for row in range(3)]
+    time.sleep(0.02)  # file times advance in ticks
+    for source, target in (("a.bmp", "aside"), ("b.bmp", "a.bmp"), ("aside", "b.bmp")):
+        (workshop.root / source).rename(workshop.root / target)
+    assert np.array_equal(expected(manifest, 0), before[1])
+    assert_right(open_cache(manifest, verify_rows=0), manifest)
+
+
+def test_foreign_files_are_left_alone(manifest: Manifest) -> None:
+    open_cache(manifest, [0, 1])
+    names = ["segment000000 (copy).bin", "segment.npz", "segment00.bin", "segment0000001.bin", "segment000000.bin.part"]
+    for name in names:
+        (cache_folder() / name).write_bytes(b"not ours")
+    assert_right(open_cache(manifest), manifest)
+    assert all((cache_folder() / name).read_bytes() == b"not ours" for name in names)
+    assert (cache_folder() / "segment000001.bin").is_file()
+
+
+def test_a_complete_cache_needs_no_writing(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_cache(manifest, [0, 1, 2])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(filelock, "FileLock", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
+    store = open_cache(manifest, [0, 2])
+    assert isinstance(store.pictures(np.array([0, 2])), CachedPictures)
+    assert isinstance(open_cache(manifest, mode=PixelCache.auto), DecodingStore)
+    assert "Read-only file system" in caplog.text
+    with pytest.raises(FerError, match="cannot write .*: Read-only file system; choose another data.cache_dir"):
+        open_cache(manifest)
 
 
 def test_the_disk_is_asked_before_anything_is_written(
