@@ -55,7 +55,8 @@ class DataConfig:
     """How many faulty rows may be left out (they are counted and listed); 0 makes any fault an error."""
     allow_leaks: list[str] = field(default_factory=list)
     """Kinds of leak between splits that training may go on with: subject, orig_image, image, content (the same pixels),
-    near_content (re-encoded or resized), or another of `group_columns`. Any kind not named is refused."""
+    near_content (re-encoded, resized or mirrored), or another of `group_columns`. Any kind not named is refused.
+    `task=evaluate`: kinds (image, content, near_content) in which rows may have been seen in training."""
     cache: PixelCache = PixelCache.auto
     """Canonical pictures decoded once into a file that later epochs and runs share. `auto`: where the disk has room.
     Never changes results."""

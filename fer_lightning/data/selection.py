@@ -79,6 +79,8 @@ def _read(data: DataConfig) -> Manifest:
     if not path.is_file() and path == Path("datasets/generated/manifest.csv"):
         raise FerError(f"the generated set is not drawn yet ({path}): python -m fer_lightning task=build_manifest")
     root = None if data.root is None else Path(data.root)
+    if root is not None and not root.is_dir():
+        raise FerError(f"data.root: no folder {root}")
     manifest = read_manifest(path, root=root, max_bad_rows=data.max_bad_rows)
     _check_group_columns(manifest, data.group_columns)
     _check_leak_names(data)
@@ -101,14 +103,15 @@ def select_rows(
         seed: seed of a carved val split.
         splits: splits whose image files are checked; without train and val none is carved.
         check_leaks: look at every picture, as training does: refuse broken ones, and rows of different splits that
-            belong together.
+            belong together. Where `data.max_bad_rows` lets broken ones be left out, they are looked for in any case, so
+            that the rows are those of the training.
 
     Raises:
         FerError: no manifest, faulty rows, a filter that matches nothing, or leaks that are not allowed.
     """
     manifest = _read(data)
     rows, report = filter_sources(manifest, source_filter)
-    rows, left_out = _rows_with_images(manifest, rows, splits, data, decode=check_leaks)
+    rows, left_out = _rows_with_images(manifest, rows, splits, data, decode=check_leaks or data.max_bad_rows > 0)
     by_split = {split: rows[manifest.splits[rows] == split] for split in SPLITS}
     carved_rows = 0
     if not len(by_split["val"]) and len(by_split["train"]) and {"train", "val"} & set(splits):

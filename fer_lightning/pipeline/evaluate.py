@@ -20,7 +20,7 @@ def evaluate(run: EvaluateRun) -> None:
     """Evaluate and write `evaluation.json` and `predictions.csv` to a directory of their own.
 
     Raises:
-        FerError: no checkpoint, no rows, or a manifest that is not the one recorded.
+        FerError: no checkpoint, no rows, a manifest that is not the one recorded, or rows seen in training.
         RunLockedError: another evaluation writes to the same directory.
     """
     model = _model_file(run)
@@ -46,9 +46,13 @@ def evaluate(run: EvaluateRun) -> None:
             scored.logits,
             temperature=temperature,
         )
-        write_artifact(
-            output / "evaluation.json", Evaluation(manifest=rows.manifest, requested_rows=requested, result=judged)
+        written = Evaluation(
+            manifest=rows.manifest,
+            requested_rows=requested,
+            rows_seen_in_training=rows.rows_seen_in_training,
+            result=judged,
         )
+        write_artifact(output / "evaluation.json", written)
     log.info("%s", figures_table([judged]))
     log.info("%d of %d requested rows; scaled: %s", judged.n, requested, judged.scaled_how)
     if judged.absent_classes:

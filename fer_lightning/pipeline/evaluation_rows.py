@@ -1,16 +1,21 @@
 """Which rows `evaluate` judges: those it is given, or those that the model's run recorded."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
+from fer_lightning.data.rows.manifest import read_manifest
+from fer_lightning.data.rows.source_filter import filter_sources
 from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
+from fer_lightning.files import sha256_of
 from fer_lightning.pipeline.config import EvaluateRun
-from fer_lightning.runs.artifacts import AlignmentReport, read_artifact
-from fer_lightning.runs.run_dir import read_config
-from fer_lightning.training.config import CalibrationConfig, CalibrationMethod
+from fer_lightning.pipeline.run_record import RunRecord, read_run_record
+from fer_lightning.pipeline.seen_in_training import seen_of_given, seen_of_recorded
+from fer_lightning.runs.config import RunConfig
+from fer_lightning.training.config import CalibrationConfig
 
 _PICTURE_OPTIONS = ("clahe", "clahe_clip_limit", "clahe_tiles")
 
@@ -23,38 +28,30 @@ class EvaluationRows:
     manifest: str
     """As named by the command, or by the run's record."""
     calibration: CalibrationConfig
-
-
-@dataclass(frozen=True)
-class _Record:
-    """What a run recorded about its rows."""
-
-    run_dir: Path
-    data: DataConfig
-    source_filter: SourceFilterConfig
-    calibration: CalibrationConfig
-    seed: int
-    alignment: AlignmentReport
+    rows_seen_in_training: int | None
+    """How many of them the model was trained on; None where that could not be checked."""
 
 
 def evaluation_rows(run: EvaluateRun, run_dir: Path) -> EvaluationRows:
     """Select the rows of an evaluation.
 
     Without `data.manifest`, rows and calibration are those of the run the model lies in, and options that say otherwise
-    are refused. With it, the given options count; a manifest without val rows is carved exactly as the run carved it,
-    or not at all.
+    are refused. With it, the given options count, and rows that the model was trained on are refused; a manifest
+    without val rows is carved exactly as the run carved it, or not at all: then a source filter chooses from the carved
+    split, the larger `data.max_bad_rows` counts, and options that would carve another split are refused.
 
     Args:
         run: the typed run.
         run_dir: folder of the model file.
 
     Raises:
-        FerError: neither a manifest nor a record, a manifest that changed, or an option that would have no effect.
+        FerError: neither a manifest nor a record, a manifest or files that changed, an option that would have no
+            effect, or rows seen in training that `data.allow_leaks` does not name.
     """
     _refuse_changes(
         run.data, DataConfig(), _PICTURE_OPTIONS, "data", "the checkpoint says how its pictures are prepared"
     )
-    record = _read_record(run_dir) if (run_dir / "config.yaml").is_file() else None
+    record = read_run_record(run_dir)
     if run.data.manifest is not None:
         return _given_rows(run, record)
     if record is None:
@@ -64,21 +61,68 @@ def evaluation_rows(run: EvaluateRun, run_dir: Path) -> EvaluationRows:
     return _recorded_rows(run, record)
 
 
-def _given_rows(run: EvaluateRun, record: _Record | None) -> EvaluationRows:
-    split = run.evaluate.split
+def _given_rows(run: EvaluateRun, record: RunRecord | None) -> EvaluationRows:
+    split, manifest = run.evaluate.split, str(run.data.manifest)
+    if record is not None and _carved_by_the_run(run, record):
+        selection = _carved_again(run, record)
+        return EvaluationRows(
+            selection, manifest, run.calibration, seen_of_recorded(selection, split, record, run.data)
+        )
     selection = select_rows(run.data, run.source_filter, seed=run.run.seed, splits=(split,))
     if selection.carved_val_rows and split != "test":
-        if record is None or record.alignment.manifest_sha256 != selection.manifest.sha256:
-            raise FerError(
-                f"{run.data.manifest} has no val rows, and this model's run did not carve them from it: a val split carved "
-                "now could hold rows the model was trained on. Evaluate on evaluate.split=test, or mark val rows in the manifest"
-            )
-        data = DataConfig(**{**vars(record.data), "manifest": run.data.manifest, "root": run.data.root})
-        selection = select_rows(data, record.source_filter, seed=record.seed, splits=("train", split))
-    return EvaluationRows(selection, str(run.data.manifest), run.calibration)
+        raise FerError(
+            f"{manifest} has no val rows, and this model's run did not carve them from it: a val split carved "
+            "now could hold rows the model was trained on. Evaluate on evaluate.split=test, or mark val rows in the manifest"
+        )
+    return EvaluationRows(selection, manifest, run.calibration, seen_of_given(selection, split, record, run.data))
 
 
-def _recorded_rows(run: EvaluateRun, record: _Record) -> EvaluationRows:
+def _carved_by_the_run(run: EvaluateRun, record: RunRecord) -> bool:
+    """Whether the rows asked for are of a split that the run carved from this very manifest."""
+    path = Path(str(run.data.manifest))
+    if run.evaluate.split == "test" or not record.alignment.carved_val_rows or not path.is_file():
+        return False
+    if sha256_of(path) != record.alignment.manifest_sha256:
+        return False
+    manifest = read_manifest(path, root=_folder(run.data.root), max_bad_rows=_max_bad_rows(run, record))
+    chosen, _ = filter_sources(manifest, run.source_filter)
+    return not np.any(manifest.splits[chosen] == "val")
+
+
+def _carved_again(run: EvaluateRun, record: RunRecord) -> Selection:
+    """Carve as the run did, make sure that it came out the same, and choose the sources asked for."""
+    split, why = run.evaluate.split, f"{run.data.manifest} is carved as {record.run_dir} recorded"
+    for name in ("val_fraction", "group_columns"):
+        if getattr(run.data, name) != getattr(record.data, name):
+            _refuse_changes(run.data, DataConfig(), (name,), "data", why)
+    if run.run.seed != record.seed:
+        _refuse_changes(run.run, RunConfig(), ("seed",), "run", why)
+    data = record.data_as_now(run.data, manifest=run.data.manifest, root=run.data.root)
+    data = replace(data, max_bad_rows=_max_bad_rows(run, record))
+    selection = select_rows(data, record.source_filter, seed=record.seed, splits=("train", split))
+    if selection.fingerprint(split) != record.alignment.row_set_fingerprints[split]:
+        raise FerError(
+            f"{run.data.manifest} is the manifest of {record.run_dir}, but its {split} rows as carved now differ from those "
+            "recorded: files are gone, broken or changed since. They could hold rows the model was trained on; bring the files back, "
+            "evaluate on evaluate.split=test, or mark val rows in the manifest"
+        )
+    unused = [source for source in run.source_filter.include if source not in selection.filter_report.kept]
+    if unused:
+        raise FerError(f"source_filter.include={unused} would have no effect: {record.run_dir} left them out")
+    chosen, report = filter_sources(selection.manifest, run.source_filter)
+    rows = {name: members[np.isin(members, chosen)] for name, members in selection.rows.items()}
+    return replace(selection, rows=rows, filter_report=report)
+
+
+def _max_bad_rows(run: EvaluateRun, record: RunRecord) -> int:
+    return max(run.data.max_bad_rows, record.data.max_bad_rows)
+
+
+def _folder(root: str | None) -> Path | None:
+    return None if root is None else Path(root)
+
+
+def _recorded_rows(run: EvaluateRun, record: RunRecord) -> EvaluationRows:
     why = f"without data.manifest the rows and the calibration that {record.run_dir} recorded are taken; name the manifest to change them"
     _refuse_changes(run.data, DataConfig(num_workers=run.data.num_workers), None, "data", why)
     _refuse_changes(run.source_filter, SourceFilterConfig(), None, "source_filter", why)
@@ -96,26 +140,8 @@ def _recorded_rows(run: EvaluateRun, record: _Record) -> EvaluationRows:
             f"{manifest} is no longer the manifest that {record.run_dir} recorded"
             f"{'' if same_rows else f', and its {split} rows differ'}. To evaluate on it as it is now, name it: data.manifest=<file>"
         )
-    return EvaluationRows(selection, manifest, record.calibration)
-
-
-def _read_record(run_dir: Path) -> _Record:
-    values = read_config(run_dir)
-    try:
-        calibration: dict[str, Any] = {
-            **values["calibration"],
-            "method": CalibrationMethod(values["calibration"]["method"]),
-        }
-        return _Record(
-            run_dir=run_dir,
-            data=DataConfig(**values["data"]),
-            source_filter=SourceFilterConfig(**values["source_filter"]),
-            calibration=CalibrationConfig(**calibration),
-            seed=int(values["run"]["seed"]),
-            alignment=read_artifact(run_dir / "alignmentreport.json", AlignmentReport),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FerError(f"{run_dir / 'config.yaml'} is not the record of a run of this version: {error!r}") from error
+    seen = seen_of_recorded(selection, split, record, record.data)
+    return EvaluationRows(selection, manifest, record.calibration, seen)
 
 
 def _refuse_changes(given: object, default: object, names: tuple[str, ...] | None, group: str, why: str) -> None:

@@ -118,9 +118,11 @@ class Evaluation:
     """`evaluation.json` of `task=evaluate`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    schema_version: int = 1
+    schema_version: int = 2
     manifest: str
     requested_rows: int
+    rows_seen_in_training: int | None
+    """Rows judged that show what the model was trained on (file, pixels or a near copy); None: could not be checked."""
     result: EvaluatedCheckpoint
 
 

@@ -137,7 +137,8 @@ def _check_existing(path: Path, values: dict[str, Any], on_existing: OnExisting)
         return
     if not (path / "checkpoint_last.pt").exists():
         return  # it ended before its first checkpoint: nothing to continue, nothing to lose
-    differing = _differences(_flat(read_config(path)), _flat(values))
+    recorded, given = _flat(read_config(path)), _flat(values)
+    differing = _differences(recorded, given)
     if differing:
         shown = "\n  ".join(f"{key}: recorded {old!r}, now {new!r}" for key, old, new in differing)
         raise FerError(
@@ -145,6 +146,12 @@ def _check_existing(path: Path, values: dict[str, Any], on_existing: OnExisting)
             "Keep both with run.tag=<name>, or ask for the recorded values to continue it."
         )
     if on_existing is OnExisting.fail:
+        old, new = recorded.get("data.manifest"), given.get("data.manifest")
+        if old != new:
+            raise FerError(
+                f"{path} holds a run of these options on another manifest: recorded data.manifest={old}, now {new}. "
+                "Keep both with run.tag=<name>."
+            )
         raise FerError(
             f"{path} already holds a run of this configuration. Continue it with run.on_existing=resume, "
             "or start another beside it with run.tag=<name>."

@@ -198,7 +198,7 @@ def test_leaks_between_splits_are_refused_and_listed(workshop: Workshop) -> None
     message = str(refused.value)
     assert "line 2 (train, ferplus pictures/train000.png) and line 23 (test, ferplus same.bmp)" in message
     assert "line 3 (train, ferplus pictures/train001.png) and line 24 (val, ferplus near.png)" in message
-    assert "build.clean=true" in message
+    assert "build=merge" in message
     assert "data.allow_leaks=[subject,content,near_content]" in message
     [report] = workshop.root.glob("manifest_*.leaks.csv")
     assert report.name in message
@@ -268,3 +268,28 @@ def test_broken_pictures_are_refused_together_before_training(workshop: Workshop
     kept = select_rows(replace(data, max_bad_rows=3), SourceFilterConfig(), seed=1, check_leaks=True)
     assert kept.rows_left_out == 3
     assert [len(kept.rows[split]) for split in ("train", "val")] == [12, 6]
+
+
+@pytest.mark.parametrize("val_rows", [0, 14])
+def test_broken_pictures_are_left_out_alike_with_and_without_a_leak_check(workshop: Workshop, val_rows: int) -> None:
+    manifest = workshop.write([*cycle_rows(56), *cycle_rows(val_rows, split="val")], draw=True)
+    broken = ["train003.png", "train040.png", *(["val002.png"] if val_rows else [])]
+    for number, name in enumerate(broken):
+        (workshop.root / "pictures" / name).write_bytes(b"no picture"[: 10 * number])
+    data = DataConfig(manifest=str(manifest), max_bad_rows=3, val_fraction=0.3)
+    training = select_rows(data, SourceFilterConfig(), seed=1, splits=("train", "val"), check_leaks=True)
+    assert training.rows_left_out == len(broken)
+    for split in ("train", "val"):
+        judged = select_rows(data, SourceFilterConfig(), seed=1, splits=(split,))
+        assert judged.fingerprint(split) == training.fingerprint(split)
+        together = select_rows(data, SourceFilterConfig(), seed=1, splits=("train", split))
+        assert together.fingerprint(split) == training.fingerprint(split)
+
+
+def test_nothing_is_decoded_where_no_row_may_be_left_out(workshop: Workshop) -> None:
+    rows = picture_rows(workshop, train=7, val=7)
+    (workshop.root / rows[0]["image_path"]).write_bytes(b"no picture")
+    assert select(workshop, rows).rows_left_out == 0
+    assert not (workshop.root / "cache").exists()
+    with pytest.raises(FerError, match=r"line 2: not a picture that can be decoded"):
+        select(workshop, rows, check_leaks=True)

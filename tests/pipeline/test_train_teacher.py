@@ -172,10 +172,14 @@ def test_evaluate_of_a_carved_val_takes_the_runs_own_rows_or_none(toy_manifest: 
     recorded = read_artifact(run_dir(run) / "reliabilitymetrics.json", ReliabilityMetrics).best
     given = EvaluateRun(
         evaluate=EvaluationTarget(checkpoint=str(run_dir(run)), output_dir=str(tmp_path / "same")),
-        data=DataConfig(manifest=str(manifest), root=str(toy_manifest.parent), num_workers=0),
+        data=DataConfig(
+            manifest=str(manifest), root=str(toy_manifest.parent), num_workers=0, cache_dir=str(tmp_path / "cache")
+        ),
     )
     evaluate(given)
-    result = read_artifact(tmp_path / "same" / "evaluation.json", Evaluation).result
+    evaluation = read_artifact(tmp_path / "same" / "evaluation.json", Evaluation)
+    assert evaluation.rows_seen_in_training == 0
+    result = evaluation.result
     assert result.row_set_fingerprint == recorded.row_set_fingerprint
     assert result.raw.accuracy == recorded.raw.accuracy
     assert result.raw.nll == pytest.approx(recorded.raw.nll, rel=1e-6)
@@ -189,12 +193,35 @@ def test_evaluate_on_part_of_the_val_rows_never_applies_the_fit_that_saw_them(
 ) -> None:
     target = EvaluationTarget(checkpoint=str(finished), output_dir=str(tmp_path / "part"))
     source = SourceFilterConfig(include=["ferplus"])
-    data = DataConfig(manifest=str(toy_manifest), num_workers=0)
+    data = DataConfig(manifest=str(toy_manifest), num_workers=0, cache_dir=str(tmp_path / "cache"))
     evaluate(EvaluateRun(evaluate=target, data=data, source_filter=source))
     result = read_artifact(tmp_path / "part" / "evaluation.json", Evaluation).result
     whole = read_artifact(finished / "reliabilitymetrics.json", ReliabilityMetrics).best
     assert 0 < result.n < whole.n
     assert "cross-fitted on val" in result.scaled_how
+
+
+def test_evaluate_of_checkpoint_and_onnx_refuses_rows_seen_in_training(
+    finished: Path, toy_manifest: Path, tmp_path: Path
+) -> None:
+    header, *lines = toy_manifest.read_text().splitlines()
+    train = [line.replace(",train,", ",test,") for line in lines if ",train," in line][:5]
+    (tmp_path / "other.csv").write_text("\n".join([header, *train, *(line for line in lines if ",test," in line)]))
+    data = DataConfig(
+        manifest=str(tmp_path / "other.csv"),
+        root=str(toy_manifest.parent),
+        num_workers=0,
+        cache_dir=str(finished.parent.parent / "cache"),
+    )
+    for name in ("best.pt", "best.onnx"):
+        target = EvaluationTarget(checkpoint=str(finished / name), split="test", output_dir=str(tmp_path / name))
+        data.allow_leaks = []
+        with pytest.raises(FerError, match=r"(?s)trained on 5 of these \d+ test rows.*data\.allow_leaks=\[image\]"):
+            evaluate(EvaluateRun(evaluate=target, data=data))
+        assert not (tmp_path / name).exists()
+        data.allow_leaks = ["image"]
+        evaluate(EvaluateRun(evaluate=target, data=data))
+        assert read_artifact(tmp_path / name / "evaluation.json", Evaluation).rows_seen_in_training == 5
 
 
 def test_evaluate_takes_the_recorded_calibration_and_refuses_options_without_effect(

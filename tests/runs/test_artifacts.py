@@ -38,7 +38,8 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
         "Timings",
     }
     assert {kind.__name__: kind.schema_version for kind in VERSIONED if kind.schema_version > 1} == {
-        "AlignmentReport": 2
+        "AlignmentReport": 2,
+        "Evaluation": 2,
     }
 
 

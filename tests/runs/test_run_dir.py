@@ -92,6 +92,19 @@ def test_options_that_change_no_result_may_differ(tmp_path: Path) -> None:
     assert read_config(tmp_path)["data"]["manifest"] is None  # the record is of the start
 
 
+def test_a_run_on_another_manifest_is_no_run_to_resume(tmp_path: Path) -> None:
+    first, other = a_run(), a_run()
+    first.data.manifest, other.data.manifest = "a.csv", "b.csv"
+    visit(tmp_path, first)
+    with pytest.raises(FerError, match=r"on another manifest: recorded data\.manifest=a\.csv, now b\.csv") as caught:
+        visit(tmp_path, other)
+    assert "resume" not in str(caught.value)
+    assert "run.tag=<name>" in str(caught.value)
+    with pytest.raises(FerError, match=r"already holds a run of this configuration.*run\.on_existing=resume"):
+        visit(tmp_path, first)
+    assert visit(tmp_path, other, OnExisting.resume).resuming  # it may have moved; rows are compared by digest
+
+
 def test_a_start_that_trained_nothing_leaves_the_directory_free(tmp_path: Path) -> None:
     visit(tmp_path, a_run()).last.unlink()
     other = a_run()

@@ -1,0 +1,143 @@
+"""Refuses to judge a model on rows it was trained on, unless that is allowed by name."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.config import DataConfig
+from fer_lightning.data.rows.manifest import Manifest, read_manifest
+from fer_lightning.data.rows.source_filter import filter_sources
+from fer_lightning.data.selection import Selection, select_rows
+from fer_lightning.errors import FerError
+from fer_lightning.files import sha256_of
+from fer_lightning.pipeline.run_record import RunRecord
+
+if TYPE_CHECKING:
+    from fer_lightning.pipeline.seen_rows import SeenRow
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 3
+
+
+def seen_of_recorded(selection: Selection, split: str, record: RunRecord, data: DataConfig) -> int:
+    """Count the rows of a run's own split that it trained on; its leak check has said which there can be.
+
+    Args:
+        selection: the run's rows, those of the split perhaps fewer.
+        split: the split to judge.
+        record: the run's record.
+        data: cache folder and processes.
+    """
+    rows = selection.rows[split]
+    if split == "train":
+        return len(rows)
+    if not {"image", "content", "near_content"} & set(record.alignment.allowed_leaks):
+        return 0
+    return len(_seen(selection.manifest, rows, selection.manifest, selection.rows["train"], data))
+
+
+def seen_of_given(selection: Selection, split: str, record: RunRecord | None, data: DataConfig) -> int | None:
+    """Count the rows to judge that the model was trained on, and refuse them where they are not allowed.
+
+    What the run itself allowed between its splits stays allowed on its own manifest.
+
+    Args:
+        selection: rows chosen by the command.
+        split: the split to judge; train rows may be judged as such.
+        record: of the model's run, if there is one.
+        data: the command's options.
+
+    Returns:
+        The count; None where it cannot be known, which is logged.
+
+    Raises:
+        FerError: rows seen in training, of a kind that `data.allow_leaks` does not name.
+    """
+    try:
+        trained, train_rows = _train_rows(selection, record, data)
+    except FerError as error:
+        log.warning("not checked whether the model was trained on these rows: %s", str(error).splitlines()[0])
+        return None
+    seen = _seen(selection.manifest, selection.rows[split], trained, train_rows, data)
+    if split == "train":
+        return len(seen)
+    own = record is not None and selection.manifest.sha256 == record.alignment.manifest_sha256
+    allowed = {*data.allow_leaks, *(record.data.allow_leaks if record is not None and own else ())}
+    refused = [row for row in seen if row.kind not in allowed]
+    if refused:
+        raise FerError(_refusal(selection, split, trained, refused))
+    for kind, count in sorted(Counter(row.kind for row in seen).items()):
+        log.warning(
+            "%s: the model was trained on %d of these %s rows (%s), allowed by data.allow_leaks",
+            selection.manifest.path,
+            count,
+            split,
+            kind,
+        )
+    return len(seen)
+
+
+def _train_rows(selection: Selection, record: RunRecord | None, data: DataConfig) -> tuple[Manifest, NDArray[np.int64]]:
+    """Return the run's manifest and its train rows.
+
+    Raises:
+        FerError: why they cannot be known.
+    """
+    if record is None:
+        raise FerError("the model lies in no run directory")
+    recorded = record.alignment
+    manifest, root = record.data.manifest, record.data.root
+    if selection.manifest.sha256 == recorded.manifest_sha256:  # which may have moved
+        manifest, root = data.manifest, data.root
+    if manifest is None or not Path(manifest).is_file():
+        raise FerError(f"{record.run_dir} recorded data.manifest={manifest}, which is not there, seen from this folder")
+    if sha256_of(Path(manifest)) != recorded.manifest_sha256:
+        raise FerError(f"{manifest} is no longer the manifest that {record.run_dir} recorded")
+    now = record.data_as_now(data, manifest=manifest, root=root)
+    if recorded.carved_val_rows:
+        own = select_rows(now, record.source_filter, seed=record.seed, splits=("train",))
+        if own.fingerprint("train") != recorded.row_set_fingerprints["train"]:
+            raise FerError(f"the train rows of {record.run_dir} cannot be carved again: files or faulty rows differ")
+        return own.manifest, own.rows["train"]
+    # Rows that were left out for their files count too: files that are gone by now must not hide that they were seen.
+    table = read_manifest(Path(manifest), root=None if root is None else Path(root), max_bad_rows=now.max_bad_rows)
+    rows, _ = filter_sources(table, record.source_filter)
+    return table, rows[table.splits[rows] == "train"]
+
+
+def _seen(
+    judged: Manifest, rows: NDArray[np.int64], trained: Manifest, train_rows: NDArray[np.int64], data: DataConfig
+) -> "list[SeenRow]":
+    from fer_lightning.pipeline.seen_rows import seen_rows  # OpenCV
+
+    num_workers = (os.cpu_count() or 1) if data.num_workers is None else data.num_workers
+    store = Path(data.cache_dir) / "facts"
+    return seen_rows(judged, rows, trained, train_rows, store=store, num_workers=num_workers)
+
+
+def _refusal(selection: Selection, split: str, trained: Manifest, refused: "Sequence[SeenRow]") -> str:
+    judged, total = selection.manifest, len(selection.rows[split])
+    text = [f"{judged.path}: the model was trained on {len(refused)} of these {total} {split} rows:"]
+    kinds = list(dict.fromkeys(row.kind for row in refused))
+    for kind in kinds:
+        of_kind = [row for row in refused if row.kind == kind]
+        text.append(f"  {kind}: {len(of_kind)} row{'s' if len(of_kind) > 1 else ''}")
+        text += [
+            f"    line {judged.lines[row.row]} ({judged.sources[row.row]} {judged.image_paths[row.row]}) is line "
+            f"{trained.lines[row.train_row]} of {trained.path} ({trained.image_paths[row.train_row]})"
+            for row in of_kind[:_SHOWN]
+        ]
+        if len(of_kind) > _SHOWN:
+            text.append(f"    ... and {len(of_kind) - _SHOWN} more")
+    text.append(
+        "Figures on rows seen in training say nothing about other rows. Take these rows out of the manifest, "
+        f"or judge them all the same with data.allow_leaks=[{','.join(kinds)}]"
+    )
+    return "\n".join(text)
