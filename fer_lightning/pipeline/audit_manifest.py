@@ -19,14 +19,8 @@ from fer_lightning.errors import AuditFailedError, FerError
 from fer_lightning.files import write_text_atomically
 from fer_lightning.pipeline.config import AuditManifestRun
 from fer_lightning.reports.tables import text_table
-from fer_lightning.runs.artifacts import (
-    AuditReport,
-    FindingCount,
-    LabelComparison,
-    PictureSizes,
-    SharedPictures,
-    write_artifact,
-)
+from fer_lightning.runs.artifacts import write_artifact
+from fer_lightning.runs.audit_report import AuditReport, FindingCount, LabelComparison, PictureSizes, SharedPictures
 from fer_lightning.runs.lock import RunLock
 
 if TYPE_CHECKING:

@@ -120,16 +120,18 @@ def _settling(build: BuildConfig, data_sets: Mapping[str, SourceConfig]) -> Sett
     )
 
 
-def _warn_of_leaks(leaks: Mapping[str, int], path: Path) -> None:
+def _warn_of_leaks(leaks: Mapping[str, int], path: Path, *, of_data_sets: bool) -> None:
     if leaks:
+        one_side = "build.sources.<name>.as_split=test" if of_data_sets else "build.as_split=test"
         found = ", ".join(f"{kind}: {count}" for kind, count in leaks.items())
         log.warning(
-            "%s: the data sets themselves have rows of different splits that belong together (%s). Training will ask for "
-            "data.allow_leaks=[%s], or put a source on one side: build.sources.<name>.as_split=test. "
+            "%s: what it is made of has rows of different splits that belong together (%s). Training will ask for "
+            "data.allow_leaks=[%s], or put all rows of a source on one side: %s. "
             "Which rows: task=audit_manifest data.manifest=%s",
             path,
             found,
             ",".join(leaks),
+            one_side,
             path,
         )
 
@@ -157,7 +159,7 @@ def build_manifest(run: BuildManifestRun) -> None:
     outcome = Outcome(settled=settled, inputs=inputs, data_sets=data_sets)
     report = write_build(outcome, build, path=path, root=root)
     show_build(report, path)
-    _warn_of_leaks(settled.leaks, path)
+    _warn_of_leaks(settled.leaks, path, of_data_sets=bool(data_sets))
     hint = "" if root.absolute() == path.parent.absolute() else f" data.root={root}"
     has_train = any(any(source.rows["train"].values()) for source in report.sources.values())
     use = "train" if has_train else "evaluate (evaluate.split=test)"

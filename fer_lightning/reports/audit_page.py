@@ -14,7 +14,7 @@ from fer_lightning.data.rows.faults import FaultKind
 from fer_lightning.data.rows.manifest import Manifest
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.reports.thumbnails import thumbnail
-from fer_lightning.runs.artifacts import AuditReport
+from fer_lightning.runs.audit_report import AuditReport
 
 _LISTED = 50  # findings of a kind that are told without pictures
 _ROWS_SHOWN = 4  # of one finding

@@ -13,14 +13,15 @@ from fer_lightning.files import write_text_atomically
 Artifact = TypeVar("Artifact")
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
-_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")
+"""Of every artifact: no unknown field, and infinities that are valid JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
     """Figures of one set of log-probabilities against labels."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     accuracy: float
     macro_f1: float
     """Mean F1 over all 7 classes, 0 for an absent class."""
@@ -42,7 +43,7 @@ class Metrics:
 class TemperatureRecord:
     """A calibration temperature and how it was obtained."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     method: str
     """`temperature` or `none`."""
     calibration_temperature: float
@@ -57,7 +58,7 @@ class TemperatureRecord:
 class EvaluatedCheckpoint:
     """Metrics of one checkpoint on one row set: what a figure needs to be believed."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     checkpoint: str
     """File name, relative to the run directory."""
     checkpoint_sha256: str
@@ -87,7 +88,7 @@ class EvaluatedCheckpoint:
 class ReliabilityMetrics:
     """`reliabilitymetrics.json`: best and last, each evaluated again from its file after training."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 1
     best: EvaluatedCheckpoint
     last: EvaluatedCheckpoint
@@ -97,7 +98,7 @@ class ReliabilityMetrics:
 class CalibrationEntry:
     """The temperature of one checkpoint."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     checkpoint: str
     checkpoint_sha256: str
     temperature: TemperatureRecord
@@ -107,7 +108,7 @@ class CalibrationEntry:
 class Calibration:
     """`calibration.json`: the temperatures of best and last."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 1
     best: CalibrationEntry
     last: CalibrationEntry
@@ -117,7 +118,7 @@ class Calibration:
 class Evaluation:
     """`evaluation.json` of `task=evaluate`."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 2
     manifest: str
     requested_rows: int
@@ -130,7 +131,7 @@ class Evaluation:
 class EpochRecord:
     """One epoch of `history.json`; nothing that depends on the clock."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     epoch: int
     optimizer_steps: int
     """Steps taken since the start of the run."""
@@ -151,7 +152,7 @@ class EpochRecord:
 class History:
     """`history.json`."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 1
     monitor: str
     epochs: list[EpochRecord]
@@ -161,7 +162,7 @@ class History:
 class EpochTiming:
     """Seconds and throughput of one epoch."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     epoch: int
     epoch_seconds: float
     images_per_second: float
@@ -174,7 +175,7 @@ class EpochTiming:
 class Timings:
     """`timings.json`: everything that depends on the clock."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 1
     epochs: list[EpochTiming]
 
@@ -183,7 +184,7 @@ class Timings:
 class StartingWeights:
     """What a run started from."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     kind: str
     """`random`, `hub`, `file` or `init_from`."""
     source: str
@@ -197,7 +198,7 @@ class StartingWeights:
 class AlignmentReport:
     """`alignmentreport.json`: which rows, which pictures, which labels."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 2
     run_name: str
     manifest: str
@@ -232,7 +233,7 @@ class AlignmentReport:
 class Environment:
     """`environment.json`: the software and the machine."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 1
     fer_lightning: str
     source_revision: str | None
@@ -253,7 +254,7 @@ class Environment:
 class OnnxRecord:
     """What an ONNX file carries in its own metadata: enough to prepare pictures and to read its logits."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 1
     emotions: list[str]
     canonical: dict[str, int | float | bool]
@@ -269,7 +270,7 @@ class OnnxRecord:
 class OnnxParity:
     """How closely an ONNX file follows its checkpoint."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     file: str
     sha256: str
     checkpoint: str
@@ -283,89 +284,9 @@ class OnnxParity:
 class OnnxExport:
     """`onnx.json`: the exported files and their parity with PyTorch."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 1
     files: list[OnnxParity]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FindingCount:
-    """How often an audit found something of one kind."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    kind: str
-    severity: str
-    """error, warning or note."""
-    what: str
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureSizes:
-    """Shorter sides of a source's picture files, in pixels."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    source: str
-    files: int
-    smallest: int
-    median: float
-    largest: int
-    histogram: dict[str, int]
-    """Range -> files."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SharedPictures:
-    """How many pictures two sources have in common, pixel by pixel."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    source: str
-    other: str
-    pictures: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelComparison:
-    """Labels against a model's predictions (confident learning)."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    predictions: str
-    rows_compared: int
-    rows_without_prediction: int
-    thresholds: dict[str, float | None]
-    """Emotion -> mean probability over the rows labelled so."""
-    confident_joint: list[list[int]]
-    """Rows: label; columns: the class the model is confident of."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditReport:
-    """`audit.json` of `task=audit_manifest`; nothing that depends on the clock."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    schema_version: int = 1
-    manifest: str
-    manifest_sha256: str
-    source_filter: str
-    include_sources: list[str]
-    exclude_sources: list[str]
-    rows_in_manifest: int
-    faulty_rows: int
-    """Rows of the chosen sources that were not looked at beyond their fault."""
-    rows_audited: int
-    findings: list[FindingCount]
-    """Each kind that was found, the most severe first."""
-    findings_by_severity: dict[str, int]
-    fail_on: str
-    failed: bool
-    """Something at least as severe as `fail_on` was found."""
-    checked: list[str]
-    not_checked: list[str]
-    class_counts: dict[str, dict[str, dict[str, int]]]
-    """source -> split -> emotion -> rows."""
-    picture_sizes: list[PictureSizes]
-    shared_pictures: list[SharedPictures]
-    label_comparison: LabelComparison | None
 
 
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:

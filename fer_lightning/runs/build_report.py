@@ -6,16 +6,14 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from fer_lightning.runs.artifacts import read_artifact
-
-_STRICT = ConfigDict(extra="forbid")
+from fer_lightning.runs.artifacts import STRICT, read_artifact
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltSource:
     """One source of a built manifest."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     kind: str
     """Its layout, or `manifest` where rows of manifests were joined."""
     path: str | None
@@ -37,7 +35,7 @@ class BuiltSource:
 class InputManifest:
     """A manifest whose rows were taken."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     path: str
     sha256: str
     rows: int
@@ -47,7 +45,7 @@ class InputManifest:
 class BuildReport:
     """How a manifest was built."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
     schema_version: int = 1
     manifest: str
     """File name; the report lies beside it."""

@@ -21,7 +21,8 @@ from fer_lightning.errors import AuditFailedError, FerError
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.pipeline.audit_manifest import audit_manifest
 from fer_lightning.pipeline.config import AuditManifestRun
-from fer_lightning.runs.artifacts import AuditReport, read_artifact
+from fer_lightning.runs.artifacts import read_artifact
+from fer_lightning.runs.audit_report import AuditReport
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.runs.predictions import HEADER
 

@@ -17,7 +17,7 @@ from fer_lightning.data.rows.manifest import inspect_manifest
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.reports.audit_page import audit_page
 from fer_lightning.reports.thumbnails import thumbnail
-from fer_lightning.runs.artifacts import AuditReport, FindingCount, LabelComparison, PictureSizes, SharedPictures
+from fer_lightning.runs.audit_report import AuditReport, FindingCount, LabelComparison, PictureSizes, SharedPictures
 
 HEADER = "image_path,label,split,source,bbox_top,bbox_left,bbox_right,bbox_bottom"
 

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 from fer_lightning.errors import FerError
-from fer_lightning.runs import artifacts
+from fer_lightning.runs import artifacts, audit_report, build_report
 from fer_lightning.runs.artifacts import History, Metrics, from_json, read_artifact, to_json, write_artifact
 from fer_lightning.runs.lock import LockHolder
 from tests.runs.examples import example
 
 KINDS: list[type[Any]] = [
     kind
-    for _, kind in inspect.getmembers(artifacts, inspect.isclass)
-    if dataclasses.is_dataclass(kind) and kind.__module__ == artifacts.__name__
+    for module in (artifacts, audit_report, build_report)
+    for _, kind in inspect.getmembers(module, inspect.isclass)
+    if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
 ]
 VERSIONED = [kind for kind in KINDS if hasattr(kind, "schema_version")]
 
@@ -30,6 +31,7 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
         "Calibration",
         "Environment",
         "AuditReport",
+        "BuildReport",
         "Evaluation",
         "History",
         "OnnxExport",

@@ -1,18 +1,20 @@
 """Writes a generated set: pictures first, the manifest last."""
 
 import functools
-import multiprocessing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 
+from fer_lightning.data.pictures.worker_pool import worker_pool
 from fer_lightning.data.sources.generated.duplicates import PlantedDuplicate, copy_bytes, plan_duplicates
 from fer_lightning.data.sources.generated.manifest import MANIFEST_NAME, manifest_text
 from fer_lightning.data.sources.generated.plan import PlannedPicture, plan_pictures
 from fer_lightning.data.sources.generated.render import render
 from fer_lightning.data.sources.generated.spec import GeneratedSetSpec
+
+cv2.setNumThreads(1)  # the processes share the work; threads in each would only wait for one another
 
 Progress = Callable[[int, int], None]
 
@@ -41,8 +43,7 @@ def generate_set(
 
     The bytes follow from `spec` alone, whatever `num_workers`. An old manifest is removed first and the new one
     written last, so a folder with a manifest is complete; an interrupted call is simply repeated.
-    Pictures that another spec left in the folder are not removed. More than one worker needs a script whose entry
-    point is guarded by `__main__`.
+    Pictures that another spec left in the folder are not removed.
 
     Args:
         root: folder, made if missing.
@@ -84,15 +85,9 @@ def _write_pictures(
             write(picture)
             report(done)
         return
-    # Forking a process that already runs threads (OpenCV, torch) can hang, hence spawn.
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(num_workers, initializer=_start_worker) as pool:
-        for done, _ in enumerate(pool.imap_unordered(write, pictures, chunksize=_CHUNK), start=1):
+    with worker_pool(num_workers, task="draws pictures", advice="with fewer processes (num_workers)") as pool:
+        for done, _ in enumerate(pool.map(write, pictures, chunksize=_CHUNK), start=1):
             report(done)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
 
 
 def _write_picture(root: Path, spec: GeneratedSetSpec, picture: PlannedPicture) -> None:
