@@ -8,11 +8,13 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from fer_lightning.allocator import keep_freed_memory
-from fer_lightning.config import conf_dir, help_text, register_schemas, to_run
+from fer_lightning.config import composition_message, conf_dir, help_text, register_schemas, to_run
 from fer_lightning.errors import FerError
 
 log = logging.getLogger(__name__)
@@ -68,8 +70,14 @@ def main() -> None:
     register_schemas()
     if {"--help", "-h"} & set(sys.argv[1:]):
         sys.exit(_show_help([argument for argument in sys.argv[1:] if argument not in {"--help", "-h"}]))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what does not compose, in many lines
     try:
         _compose()
+    except (HydraException, OmegaConfBaseException) as error:
+        if _Progress.composed:
+            raise
+        sys.stderr.write(f"{composition_message(error)}\n")
+        sys.exit(_REFUSED)
     except KeyboardInterrupt:  # before a run has begun
         sys.exit(_INTERRUPTED)
     except SystemExit as stop:

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,6 +48,7 @@ One verb's options: python -m fer_lightning task=evaluate --help
 
 == Options (key=value) ==
 {options}"""
+_UNKNOWN_OPTION = re.compile(r"Could not override '([^']+)'")
 
 
 def conf_dir() -> Path:
@@ -61,6 +63,39 @@ def register_schemas() -> None:
     store = ConfigStore.instance()
     for verb, run_type in RUN_TYPES.items():
         store.store(group="schema", name=verb, node=run_type, package="_global_")
+
+
+def composition_message(error: HydraException | OmegaConfBaseException) -> str:
+    """Return in one line what is wrong with a command line that does not compose."""
+    unknown = _UNKNOWN_OPTION.match(str(error))
+    if unknown:
+        return _about_unknown(unknown[1])
+    texts = [str(error), *([str(error.__cause__)] if error.__cause__ else [])]
+    said = []
+    for line in "\n".join(texts).splitlines():
+        if line.startswith("Config search path"):
+            break
+        if line.strip() and not line.strip().startswith(("full_key:", "reference_type=", "object_type=", "To append")):
+            said.append(line.strip())
+    return " ".join(dict.fromkeys(said)).removeprefix("Error merging override ")
+
+
+def _about_unknown(option: str) -> str:
+    options = {verb: _dotted_keys(OmegaConf.structured(kind)) for verb, kind in RUN_TYPES.items()}
+    owners = [verb for verb, keys in options.items() if option in keys]
+    if owners:
+        return f"{option} is no option of this task; it belongs to task={' or task='.join(owners)}"
+    near = difflib.get_close_matches(option, sorted({key for keys in options.values() for key in keys}), n=1)
+    return f"unknown option {option}; {f'did you mean {near[0]}?' if near else '--help lists the options'}"
+
+
+def _dotted_keys(config: DictConfig, prefix: str = "") -> list[str]:
+    keys = []
+    for key in map(str, config):
+        below = config._get_node(key)
+        inside = _dotted_keys(below, f"{prefix}{key}.") if isinstance(below, DictConfig) else []
+        keys += inside or [f"{prefix}{key}"]
+    return keys
 
 
 def help_text(overrides: Sequence[str]) -> str:
@@ -78,7 +113,7 @@ def help_text(overrides: Sequence[str]) -> str:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             config = compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise FerError(str(error)) from error
+        raise FerError(composition_message(error)) from error
     groups: dict[str, list[str]] = {}
     for file in sorted(conf_dir().glob("*/*.yaml")):
         groups.setdefault(file.parent.name, []).append(file.stem)

@@ -75,6 +75,21 @@ def test_help_of_a_misspelt_option_is_refused(tmp_path: Path) -> None:
     assert_refused(command("stage.epoch=3", "--help", folder=tmp_path), "stage.epoch")
 
 
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("stage.epcohs=2", "unknown option stage.epcohs; did you mean stage.epochs?"),
+        ("evaluate.split=val", "evaluate.split is no option of this task; it belongs to task=evaluate"),
+        ("stage.epochs=two", "stage.epochs=two Value 'two' of type 'str' could not be converted to Integer"),
+        ("xyzzy=1", "unknown option xyzzy; --help lists the options"),
+    ],
+)
+def test_what_does_not_compose_is_one_line(tmp_path: Path, argument: str, line: str) -> None:
+    answer = command(argument, folder=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.splitlines() == [line, "SLOW: []"]
+
+
 def test_no_data_says_what_is_missing_and_how_to_go_on(tmp_path: Path) -> None:
     answer = command("+experiment=stageA_rn18", folder=tmp_path)
     assert_refused(answer, "data.manifest is not set", "build=folder", "task=build_manifest", "data=generated")
