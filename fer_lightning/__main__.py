@@ -20,7 +20,8 @@ from fer_lightning.allocator import keep_freed_memory
 from fer_lightning.config import Run, composition_message, conf_dir, help_text, register_schemas, to_run
 from fer_lightning.errors import FerError, FinishedRunError
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.two_stage_config import TrainTwoStageRun
+from fer_lightning.pipeline.ensemble_config import FuseEnsembleRun
+from fer_lightning.pipeline.sweep_end import compare_jobs, compared_kinds, directories_of
 from fer_lightning.runs.ranks import end_with_parent, leads, rank
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class _Progress:
     """Folder of the sweep; None for a single run."""
     refused_jobs: ClassVar[list[tuple[str, str, list[Path]]]] = []
     """Refused jobs of a sweep: which, why, and their run directories."""
+    ensembles: ClassVar[dict[Path, FuseEnsembleRun]] = {}
+    """Ensembles of a sweep, by their folders."""
 
 
 def _swept_options() -> set[str] | None:
@@ -71,18 +74,6 @@ def _job_name() -> str:
     swept, job = _swept_options() or set(), HydraConfig.get()
     values = [override for override in job.overrides.task if override.partition("=")[0] in swept]
     return f"job {job.job.num} ({' '.join(values)})" if values else f"job {job.job.num}"
-
-
-def _run_directories(run: Run | None) -> list[Path]:
-    """Return where the teachers of a job are, or would be."""
-    if not isinstance(run, TrainTeacherRun):
-        return []
-    from fer_lightning.pipeline.train_teacher import teacher_directory  # its verb has imported it
-
-    if not isinstance(run, TrainTwoStageRun):
-        return [teacher_directory(run)]
-    stage_a = teacher_directory(run.stage_a_run())
-    return [stage_a, teacher_directory(run.stage_b_run(stage_a.as_posix()))]
 
 
 def _remove_empty_sweep(sweep_dir: Path) -> None:
@@ -117,6 +108,19 @@ def _speak_only_of_trouble() -> None:
         handler.setFormatter(logging.Formatter(f"process {rank()}: %(message)s"))
 
 
+def _run_verb(run: Run) -> None:
+    """Run a verb; a sweep's ensembles have names of their own, and share what their jobs have in common."""
+    if _Progress.sweep_dir is not None and isinstance(run, FuseEnsembleRun):
+        from fer_lightning.pipeline.fuse_in_sweep import fuse_in_sweep
+
+        fuse_in_sweep(run, _Progress.sweep_dir, _Progress.ensembles)
+        return
+    if _Progress.sweep_dir is not None:
+        _place_in_sweep(run)
+    verb = importlib.import_module(f"fer_lightning.pipeline.{run.task}")
+    getattr(verb, run.task)(run)
+
+
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
 def _compose(config: DictConfig) -> None:
     _Progress.composed = True
@@ -129,9 +133,7 @@ def _compose(config: DictConfig) -> None:
         run = to_run(config)
         if sweeping:
             _refuse_several_devices(run)
-            _place_in_sweep(run)
-        verb = importlib.import_module(f"fer_lightning.pipeline.{run.task}")
-        getattr(verb, run.task)(run)
+        _run_verb(run)
     except FerError as error:
         if sweeping and isinstance(error, FinishedRunError):  # the sweep was started again to do the rest
             log.info("%s: %s", _job_name(), error)
@@ -142,7 +144,7 @@ def _compose(config: DictConfig) -> None:
         if not sweeping:
             sys.exit(error.exit_code)
         _Progress.sweep_exit_code = error.exit_code  # the other jobs still run
-        _Progress.refused_jobs.append((_job_name(), str(error), _run_directories(run)))
+        _Progress.refused_jobs.append((_job_name(), str(error), directories_of(run, _Progress.ensembles)))
     except KeyboardInterrupt:
         log.warning("interrupted; what was finished is on disk")
         sys.exit(_INTERRUPTED)
@@ -151,24 +153,25 @@ def _compose(config: DictConfig) -> None:
 def _tell_how_to_go_on() -> None:
     """Tell how an interrupted sweep goes on: the same command by itself would start another one."""
     sweep_dir = _Progress.sweep_dir
-    if sweep_dir is not None and (sweep_dir / "teachers").is_dir():
-        log.warning(
-            "go on with the sweep: the same command with hydra.sweep.dir=%s run.on_existing=resume; "
-            "a table of what is finished: task=compare_runs 'compare.runs=[%s]'",
-            sweep_dir,
-            sweep_dir,
-        )
+    kinds = [] if sweep_dir is None else compared_kinds(sweep_dir)
+    if not kinds:
+        return
+    log.warning(
+        "go on with the sweep: the same command with hydra.sweep.dir=%s%s; "
+        "a table of what is finished: task=compare_runs 'compare.runs=[%s]'",
+        sweep_dir,
+        " run.on_existing=resume" if "teachers" in kinds else "",
+        sweep_dir,
+    )
 
 
 def _compare_sweep(sweep_dir: Path) -> None:
-    """Compare the teachers of a sweep whose jobs have ended."""
-    if not (sweep_dir / "teachers").is_dir():
+    """Compare the teachers or ensembles of a sweep whose jobs have ended."""
+    if not compared_kinds(sweep_dir):
         return
-    from fer_lightning.pipeline.compare_runs import compare_sweep  # scipy: half a second
-
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)  # Hydra's launcher has left its own
     try:
-        compare_sweep(sweep_dir, _Progress.refused_jobs)
+        compare_jobs(sweep_dir, _Progress.ensembles, _Progress.refused_jobs)
     except FerError as error:
         log.error("%s", error)  # noqa: TRY400
         _Progress.sweep_exit_code = _Progress.sweep_exit_code or error.exit_code

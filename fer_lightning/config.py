@@ -23,8 +23,11 @@ from fer_lightning.pipeline.config import (
     ExportOnnxRun,
     TrainTeacherRun,
 )
+from fer_lightning.pipeline.ensemble_config import FuseEnsembleRun, ImportLogitsRun, StoreLogitsRun
 from fer_lightning.pipeline.evaluation_config import CalibrateRun, EvaluateRun, RobustnessRun
+from fer_lightning.pipeline.housekeeping_config import ArchiveRun, SummariseRun, TriageRun
 from fer_lightning.pipeline.leave_one_out_config import LeaveOneSourceOutRun
+from fer_lightning.pipeline.softlabels_config import DiagnoseAlignmentRun, ExportSoftlabelsRun, InspectSoftlabelsRun
 from fer_lightning.pipeline.two_stage_config import TrainTwoStageRun
 
 Run = (
@@ -35,6 +38,10 @@ Run = (
     | BuildManifestRun
     | AuditManifestRun
     | CompareRunsRun
+    | InspectSoftlabelsRun
+    | TriageRun
+    | ArchiveRun
+    | SummariseRun
 )
 
 RUN_TYPES: dict[str, type[Run]] = {
@@ -45,10 +52,19 @@ RUN_TYPES: dict[str, type[Run]] = {
     "evaluate": EvaluateRun,
     "calibrate": CalibrateRun,
     "robustness": RobustnessRun,
+    "store_logits": StoreLogitsRun,
+    "import_logits": ImportLogitsRun,
+    "fuse_ensemble": FuseEnsembleRun,
+    "export_softlabels": ExportSoftlabelsRun,
+    "inspect_softlabels": InspectSoftlabelsRun,
+    "diagnose_alignment": DiagnoseAlignmentRun,
     "export_onnx": ExportOnnxRun,
     "build_manifest": BuildManifestRun,
     "audit_manifest": AuditManifestRun,
     "compare_runs": CompareRunsRun,
+    "triage": TriageRun,
+    "archive": ArchiveRun,
+    "summarise": SummariseRun,
 }
 
 _HELP = """\

@@ -34,6 +34,10 @@ class GateFailedError(FerError):
     exit_code = 3
 
 
+class NoRowsError(FerError):
+    """A split that was asked for has no rows."""
+
+
 class FinishedRunError(FerError):
     """A run that was asked to go on has nothing left to do."""
 

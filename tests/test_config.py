@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -14,6 +15,7 @@ from fer_lightning.data.building.config import BuildMode
 from fer_lightning.data.config import SOURCES
 from fer_lightning.errors import FerError
 from fer_lightning.pipeline.config import BuildManifestRun, ExportOnnxRun, TrainTeacherRun
+from fer_lightning.pipeline.ensemble_config import FuseEnsembleRun
 from fer_lightning.pipeline.evaluation_config import EvaluateRun
 from fer_lightning.runs.config import OnExisting
 from fer_lightning.training.recipe.config import ClassWeights, OptimizerName
@@ -145,7 +147,33 @@ def test_each_group_option_composes(option: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (conf_dir() / "sweep").glob("*.yaml")))
 def test_each_sweep_composes(name: str) -> None:
-    assert type(run_of("+experiment=small_rn18", f"+sweep={name}")) is TrainTeacherRun
+    experiment = "ensemble_rn18_b3_cnxt" if name.startswith("ensemble") else "small_rn18"
+    run = run_of(f"+experiment={experiment}", f"+sweep={name}")
+    assert type(run) is RUN_TYPES[run.task]
+
+
+def test_ensembles_have_the_documented_weights() -> None:
+    documented = {
+        "ensemble_rn18_b3": [0.7, 0.3],
+        "ensemble_rn18_b3_even": [0.5, 0.5],
+        "ensemble_rn18_cnxt": [0.5, 0.5],
+        "ensemble_b3_cnxt": [0.5, 0.5],
+        "ensemble_rn18_b3_cnxt": [0.4, 0.4, 0.2],
+        "ensemble_cnn_vit": [],
+    }
+    for name, weights in documented.items():
+        run = run_of(f"+experiment={name}")
+        assert isinstance(run, FuseEnsembleRun)
+        assert run.ensemble.weights == weights
+        trained = {f"experiments/teachers/{start}_seed1337_stageA_img224" for start in STAGE_A_BACKBONES.values()}
+        assert set(run.ensemble.teachers) <= trained
+
+
+def test_the_sweep_of_the_simplex_has_each_point_once() -> None:
+    sweep = yaml.safe_load((conf_dir() / "sweep" / "ensemble_simplex.yaml").read_text(encoding="utf-8"))
+    points = yaml.safe_load(f"[{sweep['hydra']['sweeper']['params']['ensemble.weights']}]")
+    assert len(points) == len({tuple(point) for point in points}) == 66
+    assert all(sum(point) == pytest.approx(1) and len(point) == 3 for point in points)
 
 
 def test_each_backbone_has_its_own_short_name() -> None:
@@ -171,6 +199,7 @@ CKPLUS = (*SOURCES_OF, "+source=ckplus", "build.sources.ckplus.path=x")
 EXPW = ("build.sources.expw_full.path=x",)
 RAFDB = ("build.sources.rafdb_basic.path=x",)
 FOLDER = ("task=build_manifest", "build=folder", "build.tree=x")
+FUSE = ("task=fuse_ensemble", "ensemble.teachers=[a,b]")
 REFUSALS = [
     (("run.seed=-1",), "run.seed must lie in 0..4294967295, got -1"),
     (("run.seed=4294967296",), "run.seed must lie in 0..4294967295"),
@@ -318,6 +347,37 @@ REFUSALS = [
         ("task=compare_runs", "compare.evaluations=[b]", "compare.baseline=a"),
         "compare.baseline takes differences of runs seed by seed; evaluate.gates compares",
     ),
+    (("task=store_logits", "store.models=[a,a]"), "store.models names a model twice: a, a"),
+    (("task=store_logits", "store.splits=[dev]"), r"store.splits takes train, val and test, each once, got \['dev'\]"),
+    (("task=store_logits", "store.shard_rows=0"), "store.shard_rows must be at least 1, got 0"),
+    (("task=import_logits", "foreign.split=dev"), "foreign.split must be train, val or test, got 'dev'"),
+    (("task=import_logits", "foreign.name=a/b"), "foreign.name may hold letters, digits"),
+    (("task=import_logits", "foreign.class_order=[Angry]"), "foreign.class_order takes the 7 emotions, each once"),
+    ((*FUSE, "ensemble.teachers=[a,a]"), "ensemble.teachers names one twice: a, a"),
+    ((*FUSE, "ensemble.names=[A]"), "ensemble.names must name each of the 2 teachers once, got A"),
+    ((*FUSE, "ensemble.names=[A,B/C]"), r"ensemble.names must not be empty or hold \+ or /, got \['B/C'\]"),
+    ((*FUSE, "ensemble.weights=[1]"), "ensemble.weights has 1 numbers for 2 ensemble.teachers; one each"),
+    ((*FUSE, "ensemble.weights=[1.5,-0.5]"), "ensemble.weights must not be negative"),
+    ((*FUSE, "ensemble.weights=[0.7,0.7]"), "ensemble.weights must sum to 1, .* whose sum is 1.4"),
+    ((*FUSE, "ensemble.weights=[1,0]", "ensemble.search=grid"), "both decide the weights; keep one of them"),
+    ((*FUSE, "ensemble.spaces=[logit,prob]"), "ensemble.spaces are tried by a search"),
+    ((*FUSE, "ensemble.search=grid", "ensemble.spaces=[prob,prob]"), "ensemble.spaces names a space twice"),
+    ((*FUSE, "ensemble.grid_step=0.3"), "ensemble.grid_step must divide 1"),
+    ((*FUSE, "ensemble.finest_step=0"), "ensemble.finest_step must lie in"),
+    ((*FUSE, "ensemble.greedy_steps=0"), "ensemble.greedy_steps must be at least 1, got 0"),
+    ((*FUSE, "ensemble.num_weight_resamples=5"), "ensemble.num_weight_resamples must be 0 or at least 100, got 5"),
+    ((*FUSE, "evaluate.split=test"), "evaluate.split has no effect on task=fuse_ensemble"),
+    (("task=export_softlabels", "softlabels.splits=[]"), "softlabels.splits takes train, val and test, each once"),
+    (
+        ("task=export_softlabels", "softlabels.crops=-1"),
+        "softlabels.crops and softlabels.verify_rows must be at least 0",
+    ),
+    (("task=export_softlabels", "softlabels.crop_scale_min=0"), "softlabels.crop_scale_min must lie in"),
+    (("task=export_softlabels", "softlabels.crop_ratio_max=0.5"), "softlabels.crop_ratio_max must be at least 1"),
+    (("task=inspect_softlabels", "inspect.temperatures=[0]"), r"inspect.temperatures must be positive, got \[0"),
+    (("task=inspect_softlabels", "inspect.target_entropy=1"), r"inspect.target_entropy must lie in \(0, 1\), got 1"),
+    (("task=diagnose_alignment", "diagnose.verify_rows=-1"), "diagnose.verify_rows must be at least 0, got -1"),
+    (("task=triage", "triage.max_macro_f1_drop=2"), r"triage.max_macro_f1_drop must lie in \[0, 1\], got 2"),
     (("task=calibrate", "calibrate.methods=[]"), "calibrate.methods names no calibrator"),
     (("task=robustness", "robustness.severities=[0]"), r"robustness.severities must lie in 1..5, got \[0\]"),
     (("task=robustness", "robustness.severities=[5,2,3,5,2]"), "robustness.severities names 2, 5 more than once"),

@@ -4,6 +4,8 @@ import os
 from typing import Any
 
 import lightning
+import torch
+from torch import Tensor
 
 from fer_lightning.data.batches.augment import jitter_colours, to_float
 from fer_lightning.data.batches.dataset import Batch, EvalRows, TrainRows
@@ -91,6 +93,10 @@ class FerDataModule(lightning.LightningDataModule):
         self._targets = targets
         self._seed = seed
         self._num_workers = num_workers
+
+    def rows(self, split: str) -> Tensor:
+        """Return the row numbers of a split, in manifest order."""
+        return torch.from_numpy(self._selection.rows[split])
 
     def train_batches(self) -> TrainBatches:
         """Return this rank's batch sampler."""

@@ -16,7 +16,6 @@ from fer_lightning.deploy.onnx_classifier import INPUT_NAME, OUTPUT_NAME, open_o
 from fer_lightning.errors import TrainingError
 from fer_lightning.files import sha256_of, write_atomically
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.models.classifier import Classifier
 from fer_lightning.runs.artifacts import (
     CalibrationRecord,
     OnnxExport,
@@ -32,6 +31,7 @@ from fer_lightning.runs.recorded_calibration import chosen_calibration, recorded
 
 log = logging.getLogger(__name__)
 
+ONNX_RECORD_FILE = "onnx.json"
 _OPSET = 18
 _BATCH_SIZES = (1, 2, 5)
 _TOLERANCE = 1e-3
@@ -41,21 +41,59 @@ _TOLERANCE = 1e-3
 class _FromUint8(nn.Module):
     """Takes canonical pictures as they are: the step to floats cannot be forgotten."""
 
-    def __init__(self, classifier: Classifier) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.classifier = classifier
+        self.network = network
 
     def forward(self, pictures: Tensor) -> Tensor:
-        return cast("Tensor", self.classifier(to_float(pictures)))
+        return cast("Tensor", self.network(to_float(pictures)))
+
+
+def write_onnx_file(network: nn.Module, path: Path, record: OnnxRecord) -> OnnxParity:
+    """Write an ONNX file: uint8 canonical pictures (N, 3, S, S) in, logits (N, 7) out, N free.
+
+    It is compared with PyTorch at batch sizes 1, 2 and 5 before it takes its place.
+
+    Args:
+        network: (N, 3, S, S) float RGB in [0, 1] -> (N, 7) logits.
+        path: where to.
+        record: what the file carries in its metadata.
+
+    Raises:
+        TrainingError: the logits differ by more than 0.001 or are not finite, or an argmax differs; nothing is written.
+    """
+    model, size = _FromUint8(network).eval(), int(record.canonical["size"])
+    pictures = torch.randint(0, 256, (max(_BATCH_SIZES), 3, size, size), generator=torch.Generator().manual_seed(0))
+    pictures = pictures.to(torch.uint8)
+    difference, same_argmax = 0.0, True
+
+    def write(temporary: Path) -> None:
+        nonlocal difference, same_argmax
+        _export(model, pictures[:2], temporary, record)
+        difference, same_argmax = _compare(model, temporary, pictures)
+        if not difference <= _TOLERANCE or not same_argmax:  # NaN is no parity
+            raise TrainingError(
+                f"{path.name} differs from {record.checkpoint} by up to {difference:.2g} in a logit "
+                f"(allowed {_TOLERANCE:g}, argmax {'equal' if same_argmax else 'differs'}); it was not written"
+            )
+
+    write_atomically(path, write)
+    log.info("exported %s: logits within %.1e of PyTorch", path, difference)
+    return OnnxParity(
+        file=path.name,
+        sha256=sha256_of(path),
+        checkpoint=record.checkpoint,
+        checkpoint_sha256=record.checkpoint_sha256,
+        batch_sizes=list(_BATCH_SIZES),
+        max_abs_logit_difference=difference,
+        same_argmax=same_argmax,
+    )
 
 
 def export_onnx_file(
     checkpoint: ClassifierCheckpoint, path: Path, *, calibration: CalibrationRecord | None
 ) -> OnnxParity:
-    """Write an ONNX file: uint8 canonical pictures (N, 3, S, S) in, logits (N, 7) out, N free.
-
-    The file carries class order, canonical picture, checkpoint digest and calibration in its metadata. It is compared
-    with PyTorch at batch sizes 1, 2 and 5 before it takes its place.
+    """Write a checkpoint as an ONNX file that carries class order, canonical picture, digest and calibration.
 
     Args:
         checkpoint: what to export.
@@ -63,12 +101,8 @@ def export_onnx_file(
         calibration: the checkpoint's calibration, or None.
 
     Raises:
-        TrainingError: the logits differ by more than 0.001 or are not finite, or an argmax differs; nothing is written.
+        TrainingError: the file does not follow the checkpoint, see `write_onnx_file`.
     """
-    model = _FromUint8(checkpoint.build()).eval()
-    size = checkpoint.spec.image_size
-    pictures = torch.randint(0, 256, (max(_BATCH_SIZES), 3, size, size), generator=torch.Generator().manual_seed(0))
-    pictures = pictures.to(torch.uint8)
     record = OnnxRecord(
         emotions=list(EMOTIONS),
         canonical=dict(vars(checkpoint.canonical)),
@@ -80,29 +114,7 @@ def export_onnx_file(
         manifest_sha256=checkpoint.manifest_sha256,
         calibration=calibration,
     )
-    difference, same_argmax = 0.0, True
-
-    def write(temporary: Path) -> None:
-        nonlocal difference, same_argmax
-        _export(model, pictures[:2], temporary, record)
-        difference, same_argmax = _compare(model, temporary, pictures)
-        if not difference <= _TOLERANCE or not same_argmax:  # NaN is no parity
-            raise TrainingError(
-                f"{path.name} differs from {checkpoint.path.name} by up to {difference:.2g} in a logit "
-                f"(allowed {_TOLERANCE:g}, argmax {'equal' if same_argmax else 'differs'}); it was not written"
-            )
-
-    write_atomically(path, write)
-    log.info("exported %s: logits within %.1e of PyTorch", path, difference)
-    return OnnxParity(
-        file=path.name,
-        sha256=sha256_of(path),
-        checkpoint=checkpoint.path.name,
-        checkpoint_sha256=checkpoint.sha256,
-        batch_sizes=list(_BATCH_SIZES),
-        max_abs_logit_difference=difference,
-        same_argmax=same_argmax,
-    )
+    return write_onnx_file(checkpoint.build(), path, record)
 
 
 def _export(model: nn.Module, example: Tensor, path: Path, record: OnnxRecord) -> None:
@@ -153,6 +165,24 @@ def _quiet_exporter() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def recorded_exports(run_dir: Path) -> OnnxExport:
+    """Return the record of the ONNX files of a folder, which may be empty.
+
+    Raises:
+        FerError: it is damaged.
+    """
+    record_file = run_dir / ONNX_RECORD_FILE
+    return read_artifact(record_file, OnnxExport) if record_file.exists() else OnnxExport(files=[])
+
+
+def record_exports(run_dir: Path, earlier: OnnxExport, exported: Sequence[OnnxParity]) -> OnnxExport:
+    """Write the record of ONNX files, those of earlier calls included, and return it."""
+    names = {parity.file for parity in exported}
+    record = OnnxExport(files=[*(parity for parity in earlier.files if parity.file not in names), *exported])
+    write_artifact(run_dir / ONNX_RECORD_FILE, record)
+    return record
+
+
 def export_run(run_dir: Path, which: Sequence[str], *, calibrator: Path | None = None) -> OnnxExport:
     """Export a run's checkpoints to `best.onnx` and `last.onnx` and record them in `onnx.json`.
 
@@ -168,13 +198,8 @@ def export_run(run_dir: Path, which: Sequence[str], *, calibrator: Path | None =
         FerError: no such checkpoint.
         TrainingError: a file does not follow its checkpoint.
     """
-    record_file = run_dir / "onnx.json"
-    earlier = read_artifact(record_file, OnnxExport).files if record_file.exists() else []
-    exported = [_export_checkpoint(run_dir, name, calibrator) for name in which]
-    names = {parity.file for parity in exported}
-    record = OnnxExport(files=[*(parity for parity in earlier if parity.file not in names), *exported])
-    write_artifact(record_file, record)
-    return record
+    earlier = recorded_exports(run_dir)
+    return record_exports(run_dir, earlier, [_export_checkpoint(run_dir, name, calibrator) for name in which])
 
 
 def _export_checkpoint(run_dir: Path, name: str, calibrator: Path | None) -> OnnxParity:

@@ -64,7 +64,7 @@ def _mixture(log_probs: Tensor, weights: Tensor) -> Tensor:
     return (log_probs + weights.log().to(log_probs).reshape(shape)).logsumexp(dim=0)
 
 
-def _mixture_weights(likelihoods: _Array) -> _Array:
+def mixture_weights(likelihoods: _Array) -> _Array:
     """Weights on the simplex that minimise f(w) = -mean_i log(r_i w), for likelihoods r (N, K) > 0 in some column.
 
     f(w) + sum(w) has the same minimum with the sign constraint alone. Each step minimises its second-order expansion
@@ -118,6 +118,6 @@ def fit_ensemble_temperature(logits: Tensor, labels: Tensor) -> EnsembleTemperat
     components = _component_log_probs(logits, single.temperature)
     of_label = components[:, torch.arange(len(labels)), labels]
     relative = (of_label - of_label.amax(dim=0)).exp_()  # a factor per row moves no minimum, and nothing underflows
-    weights = torch.from_numpy(_mixture_weights(relative.T.contiguous().numpy()))
+    weights = torch.from_numpy(mixture_weights(relative.T.contiguous().numpy()))
     nll = max(0.0, -float(_mixture(of_label, weights).mean()))  # logsumexp may round to just above 0
     return EnsembleTemperatureFit(single.temperature, weights, nll, at_bound=single.at_bound)

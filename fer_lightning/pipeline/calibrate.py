@@ -49,7 +49,8 @@ def _refuse_idle_options(run: CalibrateRun) -> None:
     """Refuse options of an evaluation that a comparison of calibrators would not heed."""
     if run.evaluate.checkpoint is None:
         raise FerError(
-            "task=calibrate needs evaluate.checkpoint=<best.pt, checkpoint_last.pt, an .onnx file, a run directory or stored logits>"
+            "task=calibrate needs evaluate.checkpoint=<best.pt, checkpoint_last.pt, an .onnx file, a run directory, an ensemble or stored "
+            "logits>"
         )
     idle = {
         "evaluate.manifests": bool(run.evaluate.manifests),
@@ -118,7 +119,7 @@ def _report(run: CalibrateRun, subject: Subject, fitted: "list[FittedCalibrator]
         rows_left_out=record.rows_left_out,
         rows_seen_in_training=record.rows_seen_in_training,
         row_set_fingerprint=record.row_set_fingerprint,
-        logits_sha256=record.arrays_sha256,
+        logits_sha256=record.logits_sha256,
         how=f"cross-fitted in {folds} folds: no row is judged by a calibrator that saw it",
         num_folds=folds,
         num_bins=subject.calibration.num_bins,
@@ -143,7 +144,7 @@ def _applied(
     corrupted = "" if record.corruption == "none" else f" ({record.corruption})"
     return AppliedCalibrators(
         logits=given,
-        logits_sha256=record.arrays_sha256,
+        logits_sha256=record.logits_sha256,
         label=f"applied to {record.split}{corrupted}",
         split=record.split,
         n=record.n,

@@ -145,7 +145,7 @@ class ExportTarget:
     """What is exported."""
 
     run_dir: str | None = None
-    """A finished or unfinished run directory."""
+    """A finished or unfinished run directory, or an ensemble, which becomes one graph: `ensemble.onnx`."""
     which: list[str] = field(default_factory=lambda: ["best", "last"])
     """Checkpoints to export: best, last."""
     calibrator: str | None = None

@@ -9,11 +9,10 @@ from fer_lightning.errors import FerError
 from fer_lightning.files import explained_write_errors, sha256_of
 from fer_lightning.pipeline.evaluation_config import EvaluateRun
 from fer_lightning.pipeline.evaluation_rows import refuse_changes
-from fer_lightning.pipeline.scores import find_model
 from fer_lightning.pipeline.subjects import (
     Subject,
     calibration_for,
-    is_stored,
+    check_given,
     open_on_same_rows,
     open_subject,
     slice_columns,
@@ -40,7 +39,8 @@ def evaluate(run: EvaluateRun) -> None:
     """
     if run.evaluate.checkpoint is None:
         raise FerError(
-            "task=evaluate needs evaluate.checkpoint=<best.pt, checkpoint_last.pt, an .onnx file, a run directory or stored logits>"
+            "task=evaluate needs evaluate.checkpoint=<best.pt, checkpoint_last.pt, an .onnx file, a run directory, an ensemble or stored "
+            "logits>"
         )
     check_beforehand(run)
     manifests = run.evaluate.manifests
@@ -69,8 +69,8 @@ def check_beforehand(run: EvaluateRun) -> None:
     calibrator, reference = run.evaluate.calibrator, run.evaluate.gates.reference
     if calibrator is not None and not Path(calibrator).is_file():
         raise FerError(f"evaluate.calibrator: no file {calibrator}")
-    if reference is not None and not is_stored(reference):
-        find_model(reference, option="evaluate.gates.reference")
+    if reference is not None:
+        check_given(reference, option="evaluate.gates.reference")
     if run.evaluate.output_dir is not None:
         _check_output(Path(run.evaluate.output_dir))
 
@@ -211,7 +211,7 @@ def _write(
         rows_seen_in_training=record.rows_seen_in_training,
         num_groups=len(set(stored.groups.tolist())),
         view=record.view,
-        logits_sha256=record.arrays_sha256,
+        logits_sha256=record.logits_sha256,
         calibration_kept=_is_calibrated(run, subject),
         result=judged.result,
         raw=judged.raw,

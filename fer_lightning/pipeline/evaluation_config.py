@@ -64,7 +64,7 @@ class GatesConfig:
     """
 
     reference: str | None = None
-    """What the candidate is compared with: a run directory, checkpoint, ONNX file or stored logits."""
+    """What the candidate is compared with: a run directory, checkpoint, ONNX file, ensemble or stored logits."""
     max_macro_f1_drop: float | None = None
     """Macro-F1 may be at most this much below the reference's."""
     max_minority_f1_drop: float | None = None
@@ -109,8 +109,9 @@ class EvaluationTarget:
     """What is evaluated, on which rows, and how."""
 
     checkpoint: str | None = None
-    """A checkpoint (best.pt, checkpoint_last.pt), an ONNX file written by this project, a run directory (its best.pt), or
-    stored logits (a folder below `<run.root>/logits`)."""
+    """A checkpoint (best.pt, checkpoint_last.pt), an ONNX file written by this project, a run directory (its best.pt), an
+    ensemble (a folder below `<run.root>/ensembles`), a foreign model (below `<run.root>/foreign`), or stored logits
+    (below `<run.root>/logits`)."""
     manifests: list[str] = field(default_factory=list)
     """Several manifests, one evaluation each, instead of `data.manifest`."""
     split: str | None = None
@@ -136,7 +137,8 @@ class EvaluationTarget:
     """Take the stored logits of the same file, rows, pictures and view; false: infer again."""
     gates: GatesConfig = field(default_factory=GatesConfig)
     output_dir: str | None = None
-    """Where the files go; unset: `<run.root>/evaluations/<name>`, `calibrations/` or `robustness/` for these tasks."""
+    """Where the files go; unset: `<run.root>/evaluations/<name>`, `calibrations/` or `robustness/` for these tasks.
+    `task=fuse_ensemble`: the folder in which the ensemble's own is made; unset: `<run.root>/ensembles`."""
 
     def __post_init__(self) -> None:
         """Check names and ranges."""

@@ -1,80 +1,44 @@
-"""The slow half of `scores`: opens a model of either kind, prepares its pictures and runs it over the rows."""
+"""The slow half of `scores`: runs models over the rows in one pass, and stores what they say."""
 
-from dataclasses import asdict, dataclass, replace
+import hashlib
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
-from fer_lightning.data.datamodule import eval_loader, worker_count
+from fer_lightning.data.datamodule import worker_count
 from fer_lightning.data.pictures.canonical import CanonicalSpec
-from fer_lightning.data.pictures.corruptions import corrupted_store
-from fer_lightning.data.pictures.image_facts import image_facts
-from fer_lightning.data.pictures.store import DecodingStore, PictureStore
-from fer_lightning.deploy.onnx_classifier import open_onnx
-from fer_lightning.errors import FerError
+from fer_lightning.files import explained_write_errors
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.pipeline.evaluation_config import EvaluateRun
-from fer_lightning.pipeline.evaluation_rows import EvaluationRows
+from fer_lightning.pipeline.face_sides import face_sides
+from fer_lightning.pipeline.opened_models import OpenModel, open_models, scorer_of
 from fer_lightning.pipeline.row_columns import RowColumns, row_columns
-from fer_lightning.pipeline.scores import Asked, ModelFile
-from fer_lightning.pipeline.stored_scores import current_calibration
-from fer_lightning.runs.artifacts import CalibrationRecord
-from fer_lightning.runs.checkpoint import read_checkpoint
-from fer_lightning.runs.stored_logits import StoredLogits, StoredLogitsRecord
-from fer_lightning.training.scoring import LogitsOf, classifier_scorer, pick_device, score_rows
-from fer_lightning.training.views import canonical_of_view, viewed
+from fer_lightning.pipeline.scores import Asked, folder_of
+from fer_lightning.pipeline.shards import ShardJob, SharedPass, score_shards
+from fer_lightning.pipeline.shared_pictures import SharedPictures
+from fer_lightning.pipeline.stored_scores import as_asked, current_calibration, look_up
+from fer_lightning.runs.logit_shards import LogitShards
+from fer_lightning.runs.stored_logits import RECORD_FILE, StoredLogits, StoredLogitsRecord, write_stored_logits
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class _OpenModel:
-    logits_of: LogitsOf
-    canonical: CanonicalSpec
-    sha256: str
-    epoch: int
-    weights: str
-    calibration: CalibrationRecord | None
-    """Inside an ONNX file."""
-
-
-def _open(model: ModelFile, accelerator: str, *, option: str) -> _OpenModel:
-    if model.path.suffix == ".onnx":
-        onnx = open_onnx(model.path, option=option)
-        record = onnx.record
-        return _OpenModel(onnx, onnx.canonical, onnx.sha256, record.epoch, record.weights, record.calibration)
-    checkpoint = read_checkpoint(model.path, option=option)
-    scorer = classifier_scorer(checkpoint.build(), pick_device(accelerator))
-    return _OpenModel(scorer, checkpoint.canonical, checkpoint.sha256, checkpoint.epoch, checkpoint.weights_are, None)
-
-
-def _pictures(asked: Asked, canonical: CanonicalSpec) -> tuple[PictureStore, str]:
-    """Return the pictures to score, and what the record calls their corruption."""
-    manifest, spec = asked.rows.selection.manifest, canonical_of_view(canonical, asked.view)
-    if asked.flip_clahe:
-        return DecodingStore(manifest, replace(spec, clahe=not spec.clahe)), f"clahe-{'off' if spec.clahe else 'on'}"
-    if asked.corruption is not None:
-        return corrupted_store(manifest, spec, asked.corruption.value, asked.severity), asked.corruptions[0]
-    return DecodingStore(manifest, spec), asked.corruptions[0]
-
-
-def _face_sides(rows: EvaluationRows, *, num_workers: int) -> Tensor:
-    """Return the shorter side of each row's box, or of its picture: what is known of the pictures is kept already."""
-    selection, numbers = rows.selection, rows.selection.rows[rows.split]
-    boxes = selection.manifest.bboxes[numbers]
-    sides = np.minimum(boxes[:, 3] - boxes[:, 0], boxes[:, 2] - boxes[:, 1])  # top, left, right, bottom
-    whole = np.flatnonzero(~selection.manifest.has_bbox[numbers])
-    store = Path(selection.data.cache_dir) / "facts"
-    facts = image_facts(selection.manifest, numbers[whole], store=store, num_workers=num_workers)
-    sides[whole] = np.minimum(facts.heights, facts.widths)
-    return torch.from_numpy(sides)
+_VERSION = 1  # of what a shard is made from: raise when the same request would give other logits
 
 
 def _record(
-    asked: Asked, opened: _OpenModel, spec: CanonicalSpec, corruption: str, columns: RowColumns
+    asked: Asked, opened: OpenModel, spec: CanonicalSpec, corruption: str, columns: RowColumns
 ) -> StoredLogitsRecord:
     rows, model = asked.rows, asked.model
     return StoredLogitsRecord(
+        kind="onnx" if model.path.suffix == ".onnx" else "checkpoint",
+        dtype=asked.dtype,
         run_dir=str(model.path.parent),
         checkpoint=model.path.name,
         checkpoint_sha256=model.sha256,
@@ -96,40 +60,162 @@ def _record(
         group_columns=list(rows.selection.group_columns),
         class_order=list(EMOTIONS),
         calibration=current_calibration(model, opened.calibration),
-        arrays_sha256="",
+        logits_sha256="",
+        rows_sha256="",
     )
 
 
-def infer_logits(asked: Asked, run: EvaluateRun, *, option: str) -> StoredLogits:
-    """Run a model over the rows, with progress.
+def _request(
+    record: StoredLogitsRecord, row_ids: Sequence[str], opened: OpenModel, run: EvaluateRun, shard_rows: int
+) -> str:
+    """Return the digest of everything that logits depend on, to the last bit."""
+    parts = (
+        _VERSION,
+        record.checkpoint_sha256,
+        record.canonical_digest,
+        record.view,
+        record.corruption,
+        record.dtype,
+        record.split,
+        record.row_set_fingerprint,
+        record.pictures_digest,
+        opened.device,
+        shard_rows,
+        run.evaluate.batch_size,
+        "" if run.evaluate.reuse_logits else secrets.token_hex(),
+        hashlib.sha256("\n".join(row_ids).encode()).hexdigest(),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _when_stored(asked: Asked, folder: Path, *, reuse: bool, option: str) -> Callable[[], StoredLogits | None]:
+    """Return what tells whether another process has stored the logits since now."""
+
+    def stamp() -> tuple[int, int] | None:
+        try:
+            status = (folder / RECORD_FILE).stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    before = stamp()
+
+    def settled() -> StoredLogits | None:
+        nonlocal before
+        if not reuse or stamp() == before:
+            return None
+        before = stamp()
+        found = look_up(folder, asked, option=option)
+        return as_asked(found, asked) if isinstance(found, StoredLogits) else None
+
+    return settled
+
+
+@dataclass(frozen=True, eq=False)
+class _Making:
+    """The logits of one request, in the making."""
+
+    folder: Path
+    record: StoredLogitsRecord
+    job: ShardJob
+
+
+def _making(
+    asked: Asked,
+    opened: OpenModel,
+    pictures: SharedPictures,
+    columns: RowColumns,
+    run: EvaluateRun,
+    *,
+    option: str,
+    shard_rows: int,
+) -> _Making:
+    folder, reuse = folder_of(asked, run), run.evaluate.reuse_logits
+    settled = _when_stored(asked, folder, reuse=reuse, option=option)
+    kind, spec, corruption = pictures.kind_of(asked, opened.canonical)
+    record = _record(asked, opened, spec, corruption, columns)
+    request = _request(record, columns.row_ids, opened, run, shard_rows)
+    job = ShardJob(
+        what=f"{option}: {asked.model.path}",
+        logits_of=scorer_of(asked, opened),
+        kind=kind,
+        dtype=asked.dtype,
+        shards=LogitShards(folder, request, asked.dtype),
+        settled=settled,
+    )
+    return _Making(folder, record, job)
+
+
+def _assemble(made: _Making, inferred: StoredLogits) -> StoredLogits:
+    """Store the whole, unless another process has done so, and remove its shards."""
+    folder, job = made.folder, made.job
+    try:
+        with FileLock(folder / ".assembling.lock"):
+            stored = job.settled()
+            if stored is None:
+                stored = write_stored_logits(folder, inferred)
+                job.shards.remove()
+            return stored
+    except OSError as error:
+        log.warning("cannot store the logits in %s (%s): the next call infers them again", folder, error.strerror)
+        return inferred
+
+
+def _whole(made: _Making, shared: SharedPass, columns: RowColumns, groups: Tensor, sides: Tensor) -> StoredLogits:
+    """Return what another process has stored, or put the shards together."""
+    if made.job.stored is not None:
+        return made.job.stored
+    parts = [made.job.done[shard] for shard in range(shared.num_shards)]
+    logits = torch.from_numpy(np.concatenate(parts))
+    return _assemble(
+        made, StoredLogits(record=made.record, logits=logits, groups=groups, face_sides=sides, **vars(columns))
+    )
+
+
+def _name(asked: Sequence[Asked]) -> str:
+    """Return a short name of a pass."""
+    first = asked[0]
+    models = list(dict.fromkeys(one.model.path.name for one in asked))
+    what = f"{len(asked)} x {', '.join(models)}" if len(asked) > 1 else models[0]
+    corruption = "" if first.corruptions == ("none",) else f", {first.corruptions[0]}"
+    return f"{what} on {first.rows.split}{corruption}"
+
+
+def infer_logits(asked: Sequence[Asked], run: EvaluateRun, *, option: str, shard_rows: int) -> list[StoredLogits]:
+    """Run models over the same rows in one pass over their pictures, with progress, and store the logits.
 
     Args:
-        asked: model, rows and pictures.
-        run: loader and device.
-        option: the option that named the model, for messages.
+        asked: models and views; all of one selection and split.
+        run: loader, device and folder.
+        option: the option that named the models, for messages.
+        shard_rows: rows that are inferred and written at a time.
 
     Returns:
-        The logits and what belongs to them; `arrays_sha256` is empty until they are written.
+        The logits of each and what belongs to them, as stored.
 
     Raises:
-        FerError: the model cannot be opened or has just been replaced, the split has no rows, or a picture cannot be read.
+        FerError: a model cannot be opened or has just been replaced, a picture cannot be read, or nothing can be stored.
     """
-    rows, num_workers = asked.rows, worker_count(run.data.num_workers)
-    opened = _open(asked.model, run.evaluate.accelerator, option=option)
-    if opened.sha256 != asked.model.sha256:
-        raise FerError(f"{option}: {asked.model.path} was replaced while it was opened; evaluate again")
-    columns = row_columns(rows)
+    rows, num_workers = asked[0].rows, worker_count(run.data.num_workers)
+    opened = open_models(asked, run.evaluate.accelerator, option=option)
+    columns, pictures = row_columns(rows), SharedPictures(rows)
     groups = torch.from_numpy(rows.selection.groups(rows.split))
-    face_sides = _face_sides(rows, num_workers=num_workers)
-    store, corruption = _pictures(asked, opened.canonical)
-    loader = eval_loader(rows.selection, rows.split, store, batch_size=run.evaluate.batch_size, num_workers=num_workers)
-    logits_of = viewed(opened.logits_of, asked.view, opened.canonical.size)
-    what = f"{asked.model.path.name} on {rows.split}" + ("" if corruption == "none" else f", {corruption}")
-    scored = score_rows(logits_of, loader, what=what)
-    return StoredLogits(
-        record=_record(asked, opened, store.spec, corruption, columns),
-        logits=scored.logits,
-        groups=groups,
-        face_sides=face_sides,
-        **vars(columns),
+    sides = face_sides(rows, num_workers=num_workers)
+    makings = [
+        _making(one, opened[one.model], pictures, columns, run, option=option, shard_rows=shard_rows) for one in asked
+    ]
+    shared = SharedPass(
+        rows=rows.selection.rows[rows.split],
+        row_ids=np.array([row_id.encode() for row_id in columns.row_ids]),
+        image_paths=columns.image_paths,
+        stores=pictures.stores,
+        shard_rows=shard_rows,
+        batch_size=run.evaluate.batch_size,
+        num_workers=num_workers,
+        what=_name(asked),
     )
+    for made in makings:
+        with explained_write_errors(made.folder, option="run.root"):
+            made.folder.mkdir(parents=True, exist_ok=True)
+    score_shards([made.job for made in makings], shared)
+    return [_whole(made, shared, columns, groups, sides) for made in makings]

@@ -144,7 +144,7 @@ def _row(teacher: Teacher, stored: "StoredLogits", folder: Path, cells: "list[So
         train_rows=len(teacher.selection.rows["train"]),
         val_rows=len(teacher.selection.rows["val"]),
         val_fingerprint=teacher.selection.fingerprint("val"),
-        logits_sha256=stored.record.arrays_sha256,
+        logits_sha256=stored.record.logits_sha256,
         calibration=stored.record.calibration,
         cells=cells,
     )

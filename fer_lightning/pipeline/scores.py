@@ -2,31 +2,30 @@
 
 import hashlib
 import logging
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fer_lightning.data.pictures.file_stamps import file_stamps
-from fer_lightning.errors import FerError, RunLockedError
+from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
 from fer_lightning.pipeline.evaluation_config import Corruption, EvaluateRun
 from fer_lightning.pipeline.evaluation_rows import EvaluationRows
-from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.checkpoint_file import check_checkpoint_file
-from fer_lightning.runs.lock import LOCK_NAME, LockHolder, RunLock
 
 if TYPE_CHECKING:
+    from fer_lightning.data.batches.crop_views import CropView
     from fer_lightning.runs.stored_logits import StoredLogits
 
 log = logging.getLogger(__name__)
 
-_POLL_SECONDS = 0.5
-_AT_WORK_SECONDS = 60.0  # a holder gives a sign of life every 15 s
+SHARD_ROWS = 4096
+"""Rows that are inferred and written at a time, unless told otherwise."""
+MIRROR = "mirror"
+"""The view of the mirror image alone."""
 
 
 @dataclass(frozen=True)
@@ -37,17 +36,22 @@ class ModelFile:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
     """What logits have to be of."""
 
     model: ModelFile
     rows: EvaluationRows
     view: str
-    corruption: Corruption | None
-    severity: int
-    flip_clahe: bool
+    """`single`, `flip`, `ten_crop`, `mirror`, or the name of `crop`."""
+    corruption: Corruption | None = None
+    severity: int = 0
+    flip_clahe: bool = False
     """CLAHE off where the model was trained with it, and the reverse."""
+    crop: "CropView | None" = None
+    """A random crop that the view is."""
+    dtype: str = "float32"
+    """Type that they are kept in."""
     fingerprint: str
     """Of the row set."""
     pictures_digest: str
@@ -62,6 +66,7 @@ class Asked:
             f"{self.rows.split}_{self.fingerprint[:8]}",
             self.view,
             *([] if corruption == "none" else [corruption]),
+            *([] if self.dtype == "float32" else [self.dtype]),
         )
         return "__".join(parts)
 
@@ -94,62 +99,74 @@ def find_model(given: str | None, *, option: str) -> ModelFile:
     return ModelFile(path, sha256_of(path))
 
 
-def _pictures_digest(rows: EvaluationRows) -> str:
+def pictures_digest(rows: EvaluationRows) -> str:
     """Return a digest of the state of the rows' files; neither the order of the rows nor their folder matters."""
     manifest, numbers = rows.selection.manifest, rows.selection.rows[rows.split]
     order = np.argsort(np.asarray([manifest.row_ids[row] for row in numbers.tolist()]))
     return hashlib.sha256(file_stamps(manifest, numbers)[order].astype("<i8").tobytes()).hexdigest()
 
 
-@contextmanager
-def _alone(folder: Path, *, unlock_stale: bool) -> Iterator[None]:
-    """Hold the folder, after waiting for another process that is at work in it.
+def ask(model: ModelFile, rows: EvaluationRows, view: str) -> Asked:
+    """Return the request for a model's logits on rows as they are now."""
+    fingerprint = rows.selection.fingerprint(rows.split)
+    return Asked(model=model, rows=rows, view=view, fingerprint=fingerprint, pictures_digest=pictures_digest(rows))
 
-    Raises:
-        RunLockedError: the one that holds it has given no sign of life for a minute.
-        FerError: the folder cannot be made or locked.
+
+def folder_of(asked: Asked, run: EvaluateRun) -> Path:
+    """Return the folder in which logits are stored."""
+    return Path(run.run.root) / "logits" / asked.folder_name
+
+
+def stored_already(asked: Asked, run: EvaluateRun, *, option: str, any_type: bool = False) -> "StoredLogits | None":
+    """Return the logits that an earlier call has stored, if they are of what is asked for; else say why not.
+
+    Args:
+        asked: what they have to be of.
+        run: where they are.
+        option: the option that named the model, for messages.
+        any_type: take those kept as float16 where there are no others.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FerError(f"cannot make {folder} for logits: {error.strerror}; choose another run.root") from error
-    with ExitStack() as stack:
-        waiting = False
-        while True:
-            try:
-                stack.enter_context(RunLock(folder, unlock_stale=unlock_stale))
-                break
-            except RunLockedError as error:
-                if not _is_at_work(folder):
-                    raise
-                if not waiting:
-                    log.info("waiting for the logits that another process infers: %s", error)
-                waiting = True
-                time.sleep(_POLL_SECONDS)
-        yield
-
-
-def _is_at_work(folder: Path) -> bool:
-    try:
-        holder = read_artifact(folder / LOCK_NAME, LockHolder)
-    except FerError:
-        return not (folder / LOCK_NAME).exists()  # it has just been released
-    return time.time() - holder.heartbeat < _AT_WORK_SECONDS
-
-
-def _stored(folder: Path, asked: Asked, *, option: str, explain: bool) -> "StoredLogits | None":
-    """Return the logits that an earlier call has stored, if they are of what is asked for."""
     from fer_lightning.pipeline.stored_scores import Unusable, as_asked, look_up  # torch
 
-    found = look_up(folder, asked, option=option)
-    if found is None:
-        return None
-    if isinstance(found, Unusable):
-        if explain:
+    half = [replace(asked, dtype="float16")] if any_type and asked.dtype != "float16" else []
+    for one in (asked, *half):
+        folder = folder_of(one, run)
+        found = look_up(folder, one, option=option)
+        if isinstance(found, Unusable):
             log.log(found.level, "stored logits in %s are inferred again: %s", folder, found.reason)
-        return None
-    log.info("took the stored logits of %d %s rows from %s", found.record.n, asked.rows.split, folder)
-    return as_asked(found, asked)
+        elif found is not None:
+            log.info("took the stored logits of %d %s rows from %s", found.record.n, one.rows.split, folder)
+            return as_asked(found, one)
+    return None
+
+
+def all_scores(
+    asked: Sequence[Asked], run: EvaluateRun, *, option: str, shard_rows: int = SHARD_ROWS, any_type: bool = False
+) -> "list[StoredLogits]":
+    """Return several logits on the same rows; those that are not stored yet are inferred in one pass over the pictures.
+
+    Args:
+        asked: what they have to be of; all of one selection and split.
+        run: loader, device, folder, and whether stored logits are taken.
+        option: the option that named the models, for messages.
+        shard_rows: rows that are inferred and written at a time.
+        any_type: take those kept as float16 where there are no others.
+
+    Returns:
+        In the same order.
+
+    Raises:
+        FerError: a model cannot be opened, a picture cannot be read, or logits are not finite.
+    """
+    reuse = run.evaluate.reuse_logits
+    found = [stored_already(one, run, option=option, any_type=any_type) if reuse else None for one in asked]
+    missing = [one for one, stored in zip(asked, found, strict=True) if stored is None]
+    if not missing:
+        return [stored for stored in found if stored is not None]
+    from fer_lightning.pipeline.infer_logits import infer_logits  # timm: seconds
+
+    inferred = iter(infer_logits(missing, run, option=option, shard_rows=shard_rows))
+    return [next(inferred) if stored is None else stored for stored in found]
 
 
 def scores_of(
@@ -164,8 +181,9 @@ def scores_of(
 ) -> "StoredLogits":
     """Return a model's logits on rows, inferred once for each file, row set, state of the pictures and view.
 
-    They lie in `<run.root>/logits/<run>__<file>_<sha>__<split>_<rows>__<view>[__<corruption>]`. What manifest and run say of the
-    rows is taken from them each time: only logits, face sizes and, on an unchanged manifest, groups are taken from there.
+    They lie in `<run.root>/logits/<run>__<file>_<sha>__<split>_<rows>__<view>[__<corruption>][__float16]`. What manifest and run
+    say of the rows is taken from them each time: only logits, face sizes and, on an unchanged manifest, groups are taken from
+    there. An inference that was interrupted goes on where it stopped, and several processes share it.
 
     Args:
         model: checkpoint or ONNX file.
@@ -177,34 +195,8 @@ def scores_of(
         flip_clahe: prepare pictures without CLAHE where the model was trained with it, and the reverse.
 
     Raises:
-        FerError: the model cannot be opened, a picture cannot be read, or logits are not finite.
-        RunLockedError: a process that looks dead holds the folder.
+        FerError: the model cannot be opened, a picture cannot be read, logits are not finite, or they cannot be stored.
     """
-    asked = Asked(
-        model=model,
-        rows=rows,
-        view=run.evaluate.view.value,
-        corruption=corruption,
-        severity=severity,
-        flip_clahe=flip_clahe,
-        fingerprint=rows.selection.fingerprint(rows.split),
-        pictures_digest=_pictures_digest(rows),
-    )
-    folder = Path(run.run.root) / "logits" / asked.folder_name
-    reuse = run.evaluate.reuse_logits
-    stored = _stored(folder, asked, option=option, explain=False) if reuse else None
-    if stored is not None:
-        return stored
-    with _alone(folder, unlock_stale=run.run.unlock_stale):
-        stored = _stored(folder, asked, option=option, explain=True) if reuse else None  # another may have been here
-        if stored is not None:
-            return stored
-        from fer_lightning.pipeline.infer_logits import infer_logits  # timm: seconds
-        from fer_lightning.runs.stored_logits import write_stored_logits
-
-        inferred = infer_logits(asked, run, option=option)
-        try:
-            return write_stored_logits(folder, inferred)
-        except OSError as error:
-            log.warning("cannot store the logits in %s (%s): the next call infers them again", folder, error.strerror)
-            return inferred
+    plain = ask(model, rows, run.evaluate.view.value)
+    asked = replace(plain, corruption=corruption, severity=severity, flip_clahe=flip_clahe)
+    return all_scores([asked], run, option=option, any_type=True)[0]

@@ -1,4 +1,4 @@
-"""What is judged: a model's logits on the rows asked for, inferred once, or stored logits as they are."""
+"""What is judged: a model's or an ensemble's logits on the rows asked for, inferred once, or stored logits as they are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +10,17 @@ from fer_lightning.data.rows.manifest import Manifest, inspect_manifest
 from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
 from fer_lightning.pipeline.evaluation_config import EvaluateRun, EvaluationTarget
-from fer_lightning.pipeline.evaluation_rows import EvaluationRows, evaluation_rows, refuse_changes
+from fer_lightning.pipeline.evaluation_rows import EvaluationRows, refuse_changes
+from fer_lightning.pipeline.open_ensemble import (
+    ensemble_scores,
+    foreign_folder,
+    foreign_splits,
+    model_rows,
+)
 from fer_lightning.pipeline.run_record import read_run_record
 from fer_lightning.pipeline.scores import ModelFile, find_model, scores_of
 from fer_lightning.pipeline.seen_in_training import seen_of_given
+from fer_lightning.runs.ensemble_file import is_ensemble, read_ensemble
 from fer_lightning.runs.recorded_calibration import chosen_calibration
 from fer_lightning.training.config import CalibrationConfig, CalibrationMethod
 
@@ -22,7 +29,7 @@ if TYPE_CHECKING:
     from fer_lightning.runs.stored_logits import StoredLogits
 
 _GIVEN_SLICES = ("source", "label", "face_side")
-_STORED_FILES = ("storedlogits.json", "logits.npz")
+_STORED_FILES = ("storedlogits.json", "logits.npy", "rows.npz")
 
 
 @dataclass(frozen=True)
@@ -36,13 +43,25 @@ class Subject:
     asked: CalibrationMethod | None
     """The method that the command names, if it names one."""
     rows: EvaluationRows | None
-    """None where the logits were given as such."""
+    """None where the logits were given as such, or fused."""
 
 
 def is_stored(given: str) -> bool:
     """Tell whether a path names stored logits."""
     path = Path(given)
     return path.name in _STORED_FILES or any((path / name).is_file() for name in _STORED_FILES)
+
+
+def check_given(given: str, *, option: str) -> None:
+    """Refuse what `open_subject` could not open, as far as that is possible without loading torch.
+
+    Raises:
+        FerError: no model, no ensemble, no stored logits.
+    """
+    if is_ensemble(given):
+        read_ensemble(Path(given), option=option)
+    elif not is_stored(given) and not foreign_splits(given, option=option):
+        find_model(given, option=option)
 
 
 def _scores(model: ModelFile, rows: EvaluationRows, run: EvaluateRun, *, option: str) -> "StoredLogits":
@@ -150,17 +169,29 @@ def open_subject(run: EvaluateRun, given: str, *, option: str) -> Subject:
 
     Args:
         run: the typed run.
-        given: model or stored logits.
+        given: model, ensemble, stored logits, or a folder of a foreign model's stored logits.
         option: the option that named it, for messages.
 
     Raises:
-        FerError: neither, or anything wrong with its rows.
+        FerError: none of these, or anything wrong with its rows.
     """
+    if is_ensemble(given):
+        stored, calibration = ensemble_scores(run, given, option=option)
+        return Subject(given, stored, calibration, run.calibration.method, None)
+    if foreign_splits(given, option=option):
+        given = foreign_folder(given, run.evaluate.split or "val", option=option)
     if is_stored(given):
         return _stored_subject(run, given, option=option)
     model = find_model(given, option=option)
-    rows = evaluation_rows(run, model.path.parent)
+    rows = model_rows(run, model, option=option)
     _check_columns(rows.selection.manifest, run.evaluate.slices)
+    return Subject(given, _scores(model, rows, run, option=option), rows.calibration, run.calibration.method, rows)
+
+
+def _on_rows(run: EvaluateRun, given: str, rows: EvaluationRows, *, option: str) -> Subject:
+    model, selection = find_model(given, option=option), rows.selection
+    seen = seen_of_given(selection, rows.split, read_run_record(model.path.parent), selection.data)
+    rows = replace(rows, rows_seen_in_training=seen)
     return Subject(given, _scores(model, rows, run, option=option), rows.calibration, run.calibration.method, rows)
 
 
@@ -169,25 +200,25 @@ def open_on_same_rows(run: EvaluateRun, given: str, subject: Subject, *, option:
 
     Args:
         run: the typed run.
-        given: model or stored logits.
+        given: what `open_subject` opens.
         subject: whose rows are taken.
         option: the option that named the other, for messages.
 
     Raises:
-        FerError: stored logits of other rows, or a model beside stored logits, or rows that it was trained on.
+        FerError: logits of other rows, or a model beside stored logits, or rows that it was trained on.
     """
-    if is_stored(given):
-        target = EvaluationTarget(split=subject.stored.record.split)
-        plain = replace(run, evaluate=target, data=DataConfig(), source_filter=SourceFilterConfig())
-        other = _stored_subject(plain, given, option=option)
+    split = subject.stored.record.split
+    if is_stored(given) or foreign_splits(given, option=option):
+        plain = replace(
+            run, evaluate=EvaluationTarget(split=split), data=DataConfig(), source_filter=SourceFilterConfig()
+        )
+        other = open_subject(plain, given, option=option)
+    elif is_ensemble(given) or is_ensemble(subject.name):
+        other = open_subject(replace(run, evaluate=replace(run.evaluate, split=split)), given, option=option)
     elif subject.rows is None:
         raise FerError(f"{option}={given} must be stored logits too, as evaluate.checkpoint is")
     else:
-        model, selection = find_model(given, option=option), subject.rows.selection
-        record = read_run_record(model.path.parent)
-        seen = seen_of_given(selection, subject.rows.split, record, selection.data)
-        rows = replace(subject.rows, rows_seen_in_training=seen)
-        other = Subject(given, _scores(model, rows, run, option=option), rows.calibration, run.calibration.method, rows)
+        other = _on_rows(run, given, subject.rows, option=option)
     mine, its = subject.stored.record, other.stored.record
     if mine.view != its.view:
         raise FerError(f"{option}={given} was scored through view {its.view}, {subject.name} through {mine.view}")

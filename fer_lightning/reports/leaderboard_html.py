@@ -179,7 +179,8 @@ def _of_evaluations(table: EvaluationTable) -> Shown:
     )
 
 
-def _page(title: str, order: Sequence[str], tables: Sequence[Shown], left_out: Sequence[LeftOut]) -> str:
+def page_html(title: str, order: Sequence[str], tables: Sequence[Shown], left_out: Sequence[LeftOut]) -> str:
+    """Return tables as a page; every name that comes from outside is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -194,6 +195,6 @@ def _page(title: str, order: Sequence[str], tables: Sequence[Shown], left_out: S
 def leaderboard_html(board: Leaderboard | EvaluationBoard) -> str:
     """Return a leaderboard of either kind as HTML; every name that comes from outside is escaped."""
     if isinstance(board, Leaderboard):
-        return _page("Leaderboard", board.order, [_of_runs(table) for table in board.tables], board.left_out)
+        return page_html("Leaderboard", board.order, [_of_runs(table) for table in board.tables], board.left_out)
     shown = [_of_evaluations(table) for table in board.tables]
-    return _page("Leaderboard of evaluations", board.order, shown, board.left_out)
+    return page_html("Leaderboard of evaluations", board.order, shown, board.left_out)

@@ -86,9 +86,10 @@ class RunLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Release the lock, unless it was lost."""
-        self._released.set()
-        self._heart.join()
+        """Release the lock, unless it was lost, or its directory is gone: taking the guard would make that again."""
+        self.stop_heartbeat()
+        if not self._path.parent.is_dir():
+            return
         with self._guarded():
             if self._is_ours():
                 self._path.unlink()
@@ -101,6 +102,11 @@ class RunLock:
         """
         if not self._is_ours():
             raise TrainingError(f"lost the lock {self._path}: it was removed or taken over; stopping before files mix")
+
+    def stop_heartbeat(self) -> None:
+        """Write no more signs of life: the directory is about to be moved or removed, its lock file with it."""
+        self._released.set()
+        self._heart.join()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -176,3 +182,28 @@ def _is_running(holder: LockHolder) -> bool:
         return False
     except psutil.AccessDenied:
         return True
+
+
+def _living_holder(file: Path) -> LockHolder | None:
+    try:
+        holder = read_artifact(file, LockHolder)
+    except FerError:
+        if not file.exists():  # released in between
+            return None
+        raise
+    return holder if holder.host != socket.gethostname() or _is_running(holder) else None
+
+
+def described_holder(directory: Path) -> str | None:
+    """Return who holds a directory, or a folder in it, in words that stay the same while it is held; nothing is written.
+
+    None where nobody does, or a process of this host that is gone.
+    """
+    for file in sorted(directory.rglob(LOCK_NAME)):
+        try:
+            holder = _living_holder(file)
+        except FerError as error:
+            return f"nobody knows whom: {error}"
+        if holder is not None:
+            return f"pid {holder.pid} on {holder.host}"
+    return None

@@ -2,11 +2,13 @@
 
 import hashlib
 import io
+import mmap
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +25,12 @@ from fer_lightning.runs.artifacts import STRICT, CalibrationRecord, read_artifac
 if TYPE_CHECKING:
     from torch import Tensor
 
-LOGITS_FILE, RECORD_FILE = "logits.npz", "storedlogits.json"
+LOGITS_FILE, ROWS_FILE, RECORD_FILE = "logits.npy", "rows.npz", "storedlogits.json"
+KINDS = ("checkpoint", "onnx", "foreign", "ensemble")
+LARGEST_HALF = 65504.0
+"""The largest number that float16 holds."""
 
 _TABLES: dict[str, tuple[str, tuple[int, ...]]] = {
-    "logits": ("float32", (NUM_CLASSES,)),
     "labels": ("int64", ()),
     "groups": ("int64", ()),
     "face_sides": ("int64", ()),
@@ -36,6 +40,7 @@ _TABLES: dict[str, tuple[str, tuple[int, ...]]] = {
 _TEXTS = ("row_ids", "image_paths", "sources")
 """Stored as UTF-8."""
 _SUM_TOLERANCE = 1e-3  # of probabilities kept in half precision
+_SHOWN = 3
 _DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError)  # what a broken archive raises
 
 
@@ -44,7 +49,11 @@ class StoredLogitsRecord:
     """`storedlogits.json`: which weights, rows and pictures the logits beside it are of."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    schema_version: int = 1
+    schema_version: int = 2
+    kind: str
+    """`checkpoint`, `onnx`, `foreign` (another program's), or `ensemble` (fused from others')."""
+    dtype: str
+    """`float32` or `float16`: of the numbers in `logits.npy`."""
     run_dir: str
     """Folder of the model file, as it was named."""
     checkpoint: str
@@ -56,7 +65,7 @@ class StoredLogitsRecord:
     """Pictures that were scored."""
     canonical_digest: str
     view: str
-    """`single`, `flip` or `ten_crop`."""
+    """`single`, `flip`, `ten_crop`, `mirror` (the mirror image alone), or a random crop's name."""
     corruption: str
     """`none`, or what was done to the pictures and how severely, e.g. `blur-3`."""
     manifest: str
@@ -74,8 +83,10 @@ class StoredLogitsRecord:
     class_order: list[str]
     calibration: CalibrationRecord | None
     """Fitted on val by the model's run; None where there is none."""
-    arrays_sha256: str
-    """Of `logits.npz`."""
+    logits_sha256: str
+    """Of `logits.npy`."""
+    rows_sha256: str
+    """Of `rows.npz`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +95,7 @@ class StoredLogits:
 
     record: StoredLogitsRecord
     logits: "Tensor"
-    """(N, 7) float32."""
+    """(N, 7) float32, also where the file keeps float16: nothing is computed in half precision."""
     labels: "Tensor"
     """(N,) int64."""
     row_ids: tuple[str, ...]
@@ -102,7 +113,8 @@ class StoredLogits:
         place = {row_id: position for position, row_id in enumerate(self.row_ids)}
         order = [place[row_id] for row_id in row_ids]
         ordered: dict[str, Any] = {name: tuple(getattr(self, name)[row] for row in order) for name in _TEXTS}
-        ordered |= {name: None if (table := getattr(self, name)) is None else table[order] for name in _TABLES}
+        tables = ("logits", *_TABLES)
+        ordered |= {name: None if (table := getattr(self, name)) is None else table[order] for name in tables}
         return replace(self, **ordered)
 
     def folds(self, num_folds: int) -> "Tensor":
@@ -112,67 +124,150 @@ class StoredLogits:
         return torch.from_numpy(folds_of(self.row_ids, self.groups.numpy(), num_folds))
 
 
-def write_stored_logits(folder: Path, stored: StoredLogits) -> StoredLogits:
-    """Write `logits.npz`, then `storedlogits.json` that vouches for its bytes.
-
-    A reader meets both of one call, or a record whose digest is of other bytes, which it refuses.
+def check_logits(logits: NDArray[np.float32], image_paths: Sequence[str], dtype: str, *, where: str) -> None:
+    """Refuse logits that are no numbers, or that a type cannot hold.
 
     Args:
-        folder: made when missing; an earlier pair in it is replaced.
-        stored: what to keep.
-
-    Returns:
-        The same with `arrays_sha256` as written.
+        logits: (N, 7).
+        image_paths: of the rows.
+        dtype: `float32` or `float16`.
+        where: for the message.
 
     Raises:
-        FerError: what a reader would refuse, e.g. logits that are not finite.
+        FerError: not finite, or float16 would make them so; names rows, and the way out.
+    """
+    infinite = int((~np.isfinite(logits)).any(axis=1).sum())
+    if infinite:
+        raise FerError(f"{where}: logits are not finite in {infinite} of {len(logits)} rows")
+    beyond = (
+        np.flatnonzero((np.abs(logits) > LARGEST_HALF).any(axis=1)) if dtype == "float16" else np.empty(0, np.int64)
+    )
+    if len(beyond):
+        shown = ", ".join(f"{image_paths[row]} ({np.abs(logits[row]).max():.6g})" for row in beyond[:_SHOWN].tolist())
+        more = f" and {len(beyond) - _SHOWN} more" if len(beyond) > _SHOWN else ""
+        raise FerError(
+            f"{where}: float16 holds numbers up to {LARGEST_HALF:.0f}, and logits are beyond it in {len(beyond)} of "
+            f"{len(logits)} rows: {shown}{more}. Keep them as float32 (dtype=float32)"
+        )
+
+
+def _write(file: Path, content: bytes) -> str:
+    write_atomically(file, lambda temporary: temporary.write_bytes(content))
+    return hashlib.sha256(content).hexdigest()
+
+
+def write_stored_logits(folder: Path, stored: StoredLogits) -> StoredLogits:
+    """Write `logits.npy` and `rows.npz`, then `storedlogits.json` that vouches for their bytes.
+
+    A reader meets the files of one call, or a record whose digests are of other bytes, which it refuses.
+
+    Args:
+        folder: made when missing; earlier ones in it are replaced.
+        stored: what to keep; the numbers in the type that its record names.
+
+    Returns:
+        The same as a reader gets it: logits rounded to that type, digests as written.
+
+    Raises:
+        FerError: what a reader would refuse, e.g. logits that are not finite, or what the type cannot hold.
         OSError: the files cannot be written.
     """
     _check(stored, where=str(folder))
-    arrays = {name: np.array([text.encode() for text in getattr(stored, name)]) for name in _TEXTS}
+    dtype = stored.record.dtype
+    kept = stored.logits.numpy().astype(dtype)
+    rows = {name: np.array([text.encode() for text in getattr(stored, name)]) for name in _TEXTS}
     tensors = {name: getattr(stored, name) for name in _TABLES}
-    arrays |= {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    content = buffer.getvalue()
+    rows |= {name: tensor.numpy() for name, tensor in tensors.items() if tensor is not None}
+    logits_buffer, rows_buffer = io.BytesIO(), io.BytesIO()
+    np.save(logits_buffer, np.ascontiguousarray(kept), allow_pickle=False)
+    np.savez(rows_buffer, allow_pickle=False, **rows)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / LOGITS_FILE, lambda temporary: temporary.write_bytes(content))
-    written = replace(stored, record=replace(stored.record, arrays_sha256=hashlib.sha256(content).hexdigest()))
-    write_artifact(folder / RECORD_FILE, written.record)
-    return written
+    record = replace(
+        stored.record,
+        logits_sha256=_write(folder / LOGITS_FILE, logits_buffer.getvalue()),
+        rows_sha256=_write(folder / ROWS_FILE, rows_buffer.getvalue()),
+    )
+    write_artifact(folder / RECORD_FILE, record)
+    return replace(stored, record=record, logits=stored.logits.new_tensor(kept.astype(np.float32)))
+
+
+def stored_folder(path: Path) -> Path:
+    """Return the folder of stored logits that a path names: the folder itself, or one of its files."""
+    return path.parent if path.name in {LOGITS_FILE, ROWS_FILE, RECORD_FILE} else path
+
+
+def read_stored_record(path: Path, *, option: str) -> StoredLogitsRecord:
+    """Read `storedlogits.json` alone; what it vouches for is not looked at.
+
+    Args:
+        path: the folder, or one of its files.
+        option: the option that named it, for messages.
+
+    Raises:
+        FerError: missing or damaged.
+    """
+    folder = stored_folder(path)
+    if not (folder / RECORD_FILE).is_file():
+        raise FerError(f"{option}: {folder} holds no stored logits: there is no {RECORD_FILE} in it")
+    return read_artifact(folder / RECORD_FILE, StoredLogitsRecord)
 
 
 def read_stored_logits(path: Path, *, option: str) -> StoredLogits:
     """Read stored logits and check that they are what their record says.
 
     Args:
-        path: the folder, or one of its two files.
+        path: the folder, or one of its files.
         option: the option that named it, for messages.
 
     Raises:
         FerError: missing, damaged, of another class order, not the rows recorded, or not logits; names file and field.
     """
-    folder = path.parent if path.name in {LOGITS_FILE, RECORD_FILE} else path
-    file = folder / LOGITS_FILE
-    if not (folder / RECORD_FILE).is_file():
-        raise FerError(f"{option}: {folder} holds no stored logits: there is no {RECORD_FILE} in it")
-    record = read_artifact(folder / RECORD_FILE, StoredLogitsRecord)
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise FerError(f"{option}: cannot read {file}: {error.strerror}") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != record.arrays_sha256:
-        raise FerError(
-            f"{option}: {file} is not the file that {RECORD_FILE} vouches for: arrays_sha256 is "
-            f"{record.arrays_sha256[:12]}, its bytes have {digest[:12]}"
-        )
-    stored = _from_arrays(record, _read_arrays(content, where=f"{option}: {file}"), where=f"{option}: {file}")
+    folder = stored_folder(path)
+    record = read_stored_record(folder, option=option)
+    logits_file, rows_file = folder / LOGITS_FILE, folder / ROWS_FILE
+    with _mapped(logits_file, record.logits_sha256, "logits_sha256", option=option) as content:
+        logits = _read_logits(content, record, where=f"{option}: {logits_file}")
+    with _mapped(rows_file, record.rows_sha256, "rows_sha256", option=option) as content:
+        arrays = _read_arrays(content, where=f"{option}: {rows_file}")
+    stored = _from_arrays(record, logits, arrays, where=f"{option}: {rows_file}")
     _check(stored, where=f"{option}: {folder}")
     return stored
 
 
-def _read_arrays(content: bytes, *, where: str) -> dict[str, NDArray[np.generic]]:
+@contextmanager
+def _mapped(file: Path, recorded: str, field: str, *, option: str) -> Iterator[mmap.mmap]:
+    """Map a file into memory, after making sure that the record vouches for these very bytes.
+
+    What is taken from it is copied: a map of a file that somebody cuts short later would end the process.
+    """
+    try:
+        if not file.stat().st_size:
+            raise FerError(f"{option}: {file} is damaged: it is empty")
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            digest = hashlib.sha256(content).hexdigest()
+            if digest != recorded:
+                raise FerError(
+                    f"{option}: {file} is not the file that {RECORD_FILE} vouches for: {field} is {recorded[:12]}, its "
+                    f"{len(content)} bytes have {digest[:12]}. It was cut short or changed since"
+                )
+            yield content
+    except OSError as error:
+        raise FerError(f"{option}: cannot read {file}: {error.strerror}") from error
+
+
+def _read_logits(content: mmap.mmap, record: StoredLogitsRecord, *, where: str) -> NDArray[np.float32]:
+    try:
+        logits = np.load(cast("IO[bytes]", content), allow_pickle=False)
+    except _DAMAGE as error:
+        raise FerError(f"{where} is damaged: {str(error).splitlines()[0]}") from error
+    expected = (record.n, NUM_CLASSES)
+    if not isinstance(logits, np.ndarray) or str(logits.dtype) != record.dtype or logits.shape != expected:
+        found = f"{logits.dtype} of shape {logits.shape}" if isinstance(logits, np.ndarray) else "an archive"
+        raise FerError(f"{where}: logits is {found}; expected {record.dtype} of shape {expected}, n being recorded")
+    return logits.astype(np.float32, copy=False)
+
+
+def _read_arrays(content: mmap.mmap, *, where: str) -> dict[str, NDArray[np.generic]]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -185,7 +280,9 @@ def _read_arrays(content: bytes, *, where: str) -> dict[str, NDArray[np.generic]
     return arrays
 
 
-def _from_arrays(record: StoredLogitsRecord, arrays: dict[str, NDArray[np.generic]], *, where: str) -> StoredLogits:
+def _from_arrays(
+    record: StoredLogitsRecord, logits: NDArray[np.float32], arrays: dict[str, NDArray[np.generic]], *, where: str
+) -> StoredLogits:
     import torch
 
     for name, array in arrays.items():
@@ -201,7 +298,7 @@ def _from_arrays(record: StoredLogitsRecord, arrays: dict[str, NDArray[np.generi
         except UnicodeDecodeError as error:
             raise FerError(f"{where}: {name} is not UTF-8: {error}") from error
     tables = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in _TABLES}
-    return StoredLogits(record=record, **texts, **tables)  # type: ignore[arg-type]  # by the names of the tables
+    return StoredLogits(record=record, logits=torch.from_numpy(logits), **texts, **tables)  # type: ignore[arg-type]  # by name
 
 
 def _check(stored: StoredLogits, *, where: str) -> None:
@@ -215,6 +312,9 @@ def _check(stored: StoredLogits, *, where: str) -> None:
         check_class_order(record.class_order, where=f"{where}: class_order")
     except ValueError as error:
         raise FerError(str(error)) from error
+    for name, value, known in (("kind", record.kind, KINDS), ("dtype", record.dtype, ("float32", "float16"))):
+        if value not in known:
+            raise FerError(f"{where}: {name} is {value!r}; expected one of {', '.join(known)}")
     if record.split not in SPLITS:
         raise FerError(f"{where}: split is {record.split!r}; expected one of {', '.join(SPLITS)}")
     if not record.n == len(stored.logits) == len(stored.labels) == len(stored.row_ids) > 0:
@@ -236,9 +336,7 @@ def _check(stored: StoredLogits, *, where: str) -> None:
 
 def _check_values(stored: StoredLogits, *, where: str) -> None:
     logits, labels = stored.logits.numpy(), stored.labels.numpy()
-    infinite = int((~np.isfinite(logits)).any(axis=1).sum())
-    if infinite:
-        raise FerError(f"{where}: logits are not finite in {infinite} of {len(logits)} rows")
+    check_logits(logits, stored.image_paths, stored.record.dtype, where=where)
     sums = logits.sum(axis=1, dtype=np.float64)
     on_simplex = logits.min() >= 0 and bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
     if on_simplex and bool((logits < 1).all(axis=1).any()):  # whole rows of 0 and 1 can be logits

@@ -85,9 +85,23 @@ def _threshold(
 
 
 def fit_record(
-    logits: Tensor, labels: Tensor, rows: RowSetIdentity, config: CalibrationConfig, *, folds: Tensor
+    logits: Tensor,
+    labels: Tensor,
+    rows: RowSetIdentity,
+    config: CalibrationConfig,
+    *,
+    folds: Tensor,
+    cross_fitted: Tensor | None = None,
 ) -> CalibrationRecord:
     """Fit the calibrator to deploy, on all rows of a val split, and the threshold of conformal sets behind it.
+
+    Args:
+        logits: (N, 7) float.
+        labels: (N,) int64.
+        rows: which rows.
+        config: calibration method and conformal sets.
+        folds: (N,) cross-fit folds.
+        cross_fitted: (N, 7) log-probabilities that `cross_fitted_log_probs` has made of these, where there are some already.
 
     Raises:
         ValueError: the rows are no val rows. Nothing is ever fitted on test.
@@ -96,7 +110,10 @@ def fit_record(
         raise ValueError(f"a calibration is fitted on val only, not on {rows.split}")
     logits = logits.double()
     fit = fit_calibrator(config.method.value, logits, labels)
-    conformal = _threshold(logits, labels, folds, config.method, config.conformal_alpha)
+    if cross_fitted is None:
+        conformal = _threshold(logits, labels, folds, config.method, config.conformal_alpha)
+    else:
+        conformal = fit_conformal(cross_fitted, labels, alpha=config.conformal_alpha)
     return CalibrationRecord(
         method=config.method.value,
         parameters=parameters_of(fit),

@@ -111,7 +111,7 @@ def _report(stored: StoredLogits, corruption: str, severity: int, how: Comparing
         corruption=corruption,
         severity=severity,
         canonical_digest=stored.record.canonical_digest,
-        logits_sha256=stored.record.arrays_sha256,
+        logits_sha256=stored.record.logits_sha256,
         raw=_figures(_raw_log_probs(stored), stored.labels, how.num_bins),
         scaled=None if apply is None else _figures(apply(stored.logits), stored.labels, how.num_bins),
         changes={},

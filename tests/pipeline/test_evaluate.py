@@ -12,7 +12,7 @@ import torch
 
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline import infer_logits
+from fer_lightning.pipeline import infer_logits, opened_models
 from fer_lightning.pipeline.calibrate import calibrate
 from fer_lightning.pipeline.config import ExportOnnxRun, ExportTarget
 from fer_lightning.pipeline.evaluate import evaluate
@@ -85,7 +85,7 @@ def test_one_command_writes_every_file_and_they_agree(finished: Path, tmp_path: 
     assert all((out / name).read_bytes()[:4] == b"\x89PNG" for name in FILES if name.endswith(".png"))
     evaluation = evaluation_in(out)
     (stored,) = (read_stored_logits(folder, option="test") for folder in (tmp_path / "logits").iterdir())
-    assert evaluation.logits_sha256 == stored.record.arrays_sha256
+    assert evaluation.logits_sha256 == stored.record.logits_sha256
     assert evaluation.requested_rows == evaluation.result.n == len(stored.labels)
     curves = read_artifact(out / "curves.json", EvaluationCurves)
     assert curves.n == evaluation.result.n
@@ -104,7 +104,7 @@ def test_a_second_call_infers_nothing_and_gives_the_same_figures(
 ) -> None:
     evaluate(run_of(finished, tmp_path))
     first = (tmp_path / "out" / "evaluation.json").read_bytes()
-    monkeypatch.setattr(infer_logits, "read_checkpoint", lambda *_, **__: pytest.fail("opened the model again"))
+    monkeypatch.setattr(opened_models, "read_checkpoint", lambda *_, **__: pytest.fail("opened the model again"))
     caplog.set_level("INFO")
     evaluate(run_of(finished, tmp_path))
     assert (tmp_path / "out" / "evaluation.json").read_bytes() == first
@@ -353,7 +353,7 @@ def test_manifests_of_one_name_and_one_set_of_rows_keep_their_evaluations(
 def test_what_cannot_work_is_refused_before_a_picture_is_scored(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr(infer_logits, "score_rows", lambda *_, **__: pytest.fail("scored"))
+    monkeypatch.setattr(infer_logits, "score_shards", lambda *_, **__: pytest.fail("scored"))
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(FerError, match=message):
         evaluate(run_of(finished, tmp_path, **change))

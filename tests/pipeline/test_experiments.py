@@ -14,7 +14,7 @@ from fer_lightning.pipeline.two_stage_config import TrainTwoStageRun
 from fer_lightning.runs.artifacts import ReliabilityMetrics, read_artifact
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
-ONE_STAGE = [name for name in EXPERIMENTS if not name.startswith("two_stage")]
+ONE_STAGE = [name for name in EXPERIMENTS if not name.startswith(("two_stage", "ensemble"))]
 TWO_STAGES = [name for name in EXPERIMENTS if name.startswith("two_stage")]
 FAMILIES = {
     "resnet": "test_resnet",

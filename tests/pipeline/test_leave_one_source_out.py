@@ -114,7 +114,7 @@ def test_cells_are_figures_of_the_reference_val_rows(root: Path, matrix: SourceM
     for row in matrix.rows:
         (logits,) = (root / "logits").glob(f"{Path(row.run).name}__best.pt_*")
         stored = read_stored_logits(logits, option="test")
-        assert row.logits_sha256 == stored.record.arrays_sha256
+        assert row.logits_sha256 == stored.record.logits_sha256
         predictions, labels = stored.logits.argmax(1).numpy(), stored.labels.numpy()
         assert [cell.source for cell in row.cells] == [*matrix.sources, "all"]
         for cell in row.cells:

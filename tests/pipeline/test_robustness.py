@@ -120,7 +120,7 @@ def test_every_condition_is_scaled_by_clean_rows_of_other_folds(teacher: Path, r
     endings |= {f"single__{item.corruption}-{item.severity}": item for item in report.conditions}
     for ending, item in endings.items():
         stored = stored_logits(teacher, ending)
-        assert item.logits_sha256 == stored.record.arrays_sha256
+        assert item.logits_sha256 == stored.record.logits_sha256
         assert_close(item.raw, expected(stored, stored.logits.double().log_softmax(1)))
         assert_close(item.scaled, expected(stored, over_temperatures(stored, stored_logits(teacher, "single"))))
     assert report.calibration is not None

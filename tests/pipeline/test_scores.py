@@ -4,7 +4,7 @@ import logging
 import os
 import subprocess
 import sys
-import threading
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +17,16 @@ from fer_lightning.data.datamodule import eval_loader
 from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.data.pictures.store import DecodingStore
 from fer_lightning.data.selection import select_rows
-from fer_lightning.errors import FerError, RunLockedError
+from fer_lightning.errors import FerError
 from fer_lightning.pipeline import infer_logits as slow_half
+from fer_lightning.pipeline import opened_models
 from fer_lightning.pipeline import scores as module
 from fer_lightning.pipeline.evaluation_config import Corruption, EvaluateRun, EvaluationTarget, View
 from fer_lightning.pipeline.evaluation_rows import EvaluationRows
 from fer_lightning.pipeline.scores import find_model, scores_of
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.config import RunConfig
-from fer_lightning.runs.lock import LOCK_NAME, LockHolder, RunLock
+from fer_lightning.runs.lock import RunLock
 from fer_lightning.runs.stored_logits import LOGITS_FILE, RECORD_FILE, StoredLogits, read_stored_logits
 from fer_lightning.training.config import CalibrationConfig
 from fer_lightning.training.scoring import classifier_scorer, score_rows
@@ -60,10 +61,12 @@ class Inferences:
         self._infer = slow_half.infer_logits
         monkeypatch.setattr(slow_half, "infer_logits", self)
 
-    def __call__(self, asked: module.Asked, run: EvaluateRun, *, option: str) -> StoredLogits:
+    def __call__(
+        self, asked: Sequence[module.Asked], run: EvaluateRun, *, option: str, shard_rows: int
+    ) -> list[StoredLogits]:
         """Infer."""
-        self.count += 1
-        return self._infer(asked, run, option=option)
+        self.count += len(asked)
+        return self._infer(asked, run, option=option, shard_rows=shard_rows)
 
 
 @pytest.fixture
@@ -149,10 +152,10 @@ def test_a_second_process_neither_opens_the_model_nor_loads_timm() -> None:
         "assert 'torch' not in sys.modules\n"
         "stored = scores_of(model, rows, EvaluateRun(run=RunConfig(root='out')), option='x')\n"
         "assert not {'timm', 'lightning', 'onnxruntime'} & set(sys.modules)\n"
-        "sys.stdout.write(stored.record.arrays_sha256)\n"
+        "sys.stdout.write(stored.record.logits_sha256)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, first.record.arrays_sha256), done.stderr
+    assert (done.returncode, done.stdout) == (0, first.record.logits_sha256), done.stderr
 
 
 def test_what_is_asked_anew_is_inferred_anew(inferences: Inferences) -> None:
@@ -315,7 +318,7 @@ def test_an_interrupted_inference_leaves_nothing_to_take(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(slow_half, "score_rows", interrupted)
+        patch.setattr(slow_half, "score_shards", interrupted)
         with pytest.raises(KeyboardInterrupt):
             score()
     assert [path.name for path in (Path("out/logits") / folders()[0]).iterdir() if ".lock" not in path.name] == []
@@ -325,7 +328,7 @@ def test_an_interrupted_inference_leaves_nothing_to_take(
 
 
 def test_logits_that_are_not_finite_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slow_half, "classifier_scorer", lambda *_: lambda p: torch.full((len(p), 7), float("nan")))
+    monkeypatch.setattr(opened_models, "classifier_scorer", lambda *_: lambda p: torch.full((len(p), 7), float("nan")))
     with pytest.raises(FerError, match="logits are not finite in 15 of 15 rows"):
         score()
 
@@ -342,64 +345,15 @@ def test_the_logits_outlive_a_full_disk(monkeypatch: pytest.MonkeyPatch, caplog:
 
 def test_a_folder_that_cannot_be_made_is_refused() -> None:
     Path("out").write_text("a file")
-    with pytest.raises(FerError, match=r"cannot make out/logits/run__best.pt_.*; choose another run.root"):
+    with pytest.raises(FerError, match=r"cannot write to out/logits/run__best.pt_.*; choose another run.root"):
         score()
 
 
-@pytest.fixture
-def folder_of_logits() -> Path:
-    """The folder that the logits go to."""
-    rows, model = the_rows(), find_model("run", option="x")
-    name = f"run__best.pt_{model.sha256[:8]}__val_{rows.selection.fingerprint('val')[:8]}__single"
-    folder = Path("out/logits") / name
-    folder.mkdir(parents=True)
-    return folder
-
-
-def test_the_second_of_two_processes_waits_and_takes(
-    inferences: Inferences, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
-    monkeypatch.setattr(module, "_POLL_SECONDS", 0.02)
-    rows = the_rows()
-    rows.selection.groups("val")
-    started, finish = threading.Event(), threading.Event()
-
-    def slowly(*args: object, **kwargs: object) -> object:
-        started.set()
-        assert finish.wait(20)
-        return score_rows(*args, **kwargs)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(slow_half, "score_rows", slowly)
-    results: list[StoredLogits] = []
-    threads = [threading.Thread(target=lambda: results.append(score(rows=rows))) for _ in range(2)]
-    threads[0].start()
-    assert started.wait(20)
-    threads[1].start()
-    while "waiting for the logits that another process infers" not in caplog.text:
-        threads[1].join(0.01)
-        assert threads[1].is_alive()
-    finish.set()
-    for thread in threads:
-        thread.join(20)
-    assert inferences.count == 1
-    same(*results)
-
-
-def test_a_silent_holder_elsewhere_is_not_waited_for(folder_of_logits: Path) -> None:
-    dead = LockHolder(pid=1, process_start=0.0, host="elsewhere", command="", heartbeat=0.0)
-    write_artifact(folder_of_logits / LOCK_NAME, dead)
-    with pytest.raises(RunLockedError, match="add run.unlock_stale=true"):
-        score()
-    run = the_run()
-    run.run.unlock_stale = True
-    assert score(run).record.n == 15
-
-
-def test_the_lock_is_let_go(folder_of_logits: Path) -> None:
+def test_the_lock_of_an_evaluation_is_no_obstacle() -> None:
     score()
-    with RunLock(folder_of_logits):
-        assert np.isfinite(score().logits.numpy()).all()  # what is stored needs no lock
+    with RunLock(Path("out/logits") / folders()[0]):
+        assert np.isfinite(score().logits.numpy()).all()
+        assert np.isfinite(score(the_run(reuse=False)).logits.numpy()).all()
 
 
 def test_an_onnx_file_keeps_its_own_calibration(inferences: Inferences) -> None:

@@ -20,6 +20,8 @@ def stored_logits(count: int = 12, *, votes: bool = False, **changes: Any) -> St
     names = [EMOTIONS[label] for label in labels.tolist()]
     record = replace(
         example(StoredLogitsRecord),
+        kind="checkpoint",
+        dtype="float32",
         split="val",
         view="single",
         corruption="none",

@@ -29,6 +29,8 @@ def stored_scores(
     paths = [f"{prefix or split}/{index}.png" for index in range(len(labels))]
     row_ids = [hashlib.sha256(path.encode()).hexdigest() for path in paths]
     values: dict[str, Any] = {
+        "kind": "checkpoint",
+        "dtype": "float32",
         "run_dir": "experiments/teachers/RN18",
         "checkpoint": "best.pt",
         "checkpoint_sha256": "5a" * 32,

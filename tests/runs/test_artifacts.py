@@ -64,6 +64,18 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
         "StoredLogitsRecord",
         "Timings",
         "TrainingCheck",
+        "Ensemble",
+        "EnsembleMetrics",
+        "WeightSearchReport",
+        "ClassOrder",
+        "HashManifest",
+        "SoftLabelAlignment",
+        "EnsembleBoard",
+        "Triage",
+        "ArchiveEntry",
+        "Summary",
+        "Diagnosis",
+        "SharpnessReport",
     }
     assert {kind.__name__: kind.schema_version for kind in VERSIONED if kind.schema_version > 1} == {
         "AlignmentReport": 3,
@@ -72,6 +84,7 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
         "History": 3,
         "OnnxRecord": 3,
         "ReliabilityMetrics": 3,
+        "StoredLogitsRecord": 2,
     }
 
 

@@ -76,7 +76,7 @@ def test_a_model_named_by_its_run_or_its_stored_logits_is_found(tmp_path: Path) 
     record = replace(example(StoredLogitsRecord), run_dir=str(run), checkpoint="best.pt")
     write_artifact(logits / "storedlogits.json", record)
     written = read_finished_evaluation(path).record
-    for named in (run, logits, logits / "logits.npz"):
+    for named in (run, logits, logits / "logits.npy"):
         write_artifact(path, replace(written, model=str(named)))
         evaluation = read_finished_evaluation(path)
         assert (evaluation.model, evaluation.run is not None) == (run / "best.pt", True)

@@ -33,6 +33,8 @@ def stored(
     """Logits of rows whose ids are their numbers; every row a group of its own unless told otherwise."""
     n = len(labels)
     record = StoredLogitsRecord(
+        kind="checkpoint",
+        dtype="float32",
         group_columns=["subject", "orig_image"],
         run_dir="run",
         checkpoint="best.pt",
@@ -54,7 +56,8 @@ def stored(
         pictures_digest="p" * 64,
         class_order=list(EMOTIONS),
         calibration=calibration,
-        arrays_sha256="a" * 64,
+        logits_sha256="a" * 64,
+        rows_sha256="b" * 64,
     )
     return StoredLogits(
         record=record,

@@ -10,6 +10,8 @@ from fer_lightning.runs.artifacts import CalibrationRecord
 from fer_lightning.runs.stored_logits import StoredLogits, StoredLogitsRecord
 
 RECORD = StoredLogitsRecord(
+    kind="checkpoint",
+    dtype="float32",
     group_columns=["subject", "orig_image"],
     run_dir="run",
     checkpoint="best.pt",
@@ -31,7 +33,8 @@ RECORD = StoredLogitsRecord(
     pictures_digest="p" * 64,
     class_order=list(EMOTIONS),
     calibration=None,
-    arrays_sha256="a" * 64,
+    logits_sha256="a" * 64,
+    rows_sha256="b" * 64,
 )
 
 

@@ -103,22 +103,43 @@ def make_geometry(config: AugmentationConfig) -> Geometry:
     if config.kind is AugmentationKind.none:
         return lambda picture, _: picture
     if config.kind is AugmentationKind.light:
-        return functools.partial(_crop_and_flip, config)
+        return functools.partial(
+            crop_and_flip,
+            crop_scale_min=config.crop_scale_min,
+            crop_ratio_max=config.crop_ratio_max,
+            flip_probability=config.flip_probability,
+        )
     return _albumentations_geometry(config)
 
 
-def _crop_and_flip(config: AugmentationConfig, picture: Picture, uniforms: NDArray[np.float64]) -> Picture:
+def crop_and_flip(
+    picture: Picture,
+    uniforms: NDArray[np.float64],
+    *,
+    crop_scale_min: float,
+    crop_ratio_max: float,
+    flip_probability: float,
+) -> Picture:
+    """Return a crop of a picture at the picture's size, mirrored where the draw says so: the light augmentation.
+
+    Args:
+        picture: compact picture; not written to.
+        uniforms: (5 or more,) in [0, 1): area, shape, row and column of the crop, then the mirror.
+        crop_scale_min: smallest area share.
+        crop_ratio_max: largest aspect ratio; the smallest is its inverse.
+        flip_probability: of the mirror.
+    """
     size = picture.shape[0]
     scale, shape, down, across, turn = uniforms[:5].tolist()
-    area = size * size * (config.crop_scale_min + scale * (1.0 - config.crop_scale_min))
-    ratio = config.crop_ratio_max ** (2 * shape - 1)
+    area = size * size * (crop_scale_min + scale * (1.0 - crop_scale_min))
+    ratio = crop_ratio_max ** (2 * shape - 1)
     height = min(size, max(1, round(math.sqrt(area / ratio))))
     width = min(size, max(1, round(math.sqrt(area * ratio))))
     top, left = int(down * (size - height + 1)), int(across * (size - width + 1))
     crop = picture[top : top + height, left : left + width]
     if crop.shape != picture.shape:
         crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.uint8, copy=False)
-    return cv2.flip(crop, 1).astype(np.uint8, copy=False) if turn < config.flip_probability else crop
+    return cv2.flip(crop, 1).astype(np.uint8, copy=False) if turn < flip_probability else crop
 
 
 def _albumentations_geometry(config: AugmentationConfig) -> Geometry:

@@ -108,7 +108,7 @@ def open_pictures(
     """
     if mode is PixelCache.off:
         return DecodingStore(manifest, spec)
-    folder = cache_dir / "pixels" / f"{manifest.path.stem}_{spec.size}px_{_key(manifest, spec)[:16]}"
+    folder = _folder(cache_dir, manifest, spec)
     try:
         store = CachingStore(folder, manifest, spec)  # without the lock: a complete cache may be read-only
         if len(store.missing(rows)):
@@ -130,6 +130,39 @@ def open_pictures(
         return DecodingStore(manifest, spec)
     store.verify(rows, count=verify_rows)
     return store
+
+
+def existing_cache(
+    manifest: Manifest, rows: NDArray[np.int64], spec: CanonicalSpec, *, cache_dir: Path, verify_rows: int
+) -> PictureStore | None:
+    """Return the cache in which an earlier run has kept all of these rows, or None; nothing is built.
+
+    Args:
+        manifest: the manifest.
+        rows: row numbers that will be used.
+        spec: canonical picture.
+        cache_dir: folder of all caches.
+        verify_rows: random rows to decode again and compare; -1: all.
+
+    Raises:
+        FerError: a cached picture differs from its file.
+    """
+    folder = _folder(cache_dir, manifest, spec)
+    if not folder.is_dir():
+        return None
+    try:
+        store = CachingStore(folder, manifest, spec)
+    except OSError as error:
+        log.warning("pictures are decoded: cannot read the pixel cache %s (%s)", folder, error.strerror)
+        return None
+    if len(store.missing(rows)):
+        return None
+    store.verify(rows, count=verify_rows)
+    return store
+
+
+def _folder(cache_dir: Path, manifest: Manifest, spec: CanonicalSpec) -> Path:
+    return cache_dir / "pixels" / f"{manifest.path.stem}_{spec.size}px_{_key(manifest, spec)[:16]}"
 
 
 def _key(manifest: Manifest, spec: CanonicalSpec) -> str:

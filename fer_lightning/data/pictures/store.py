@@ -1,6 +1,7 @@
 """Where canonical pictures come from: decoded from their files each time, or from anything that gives the same pixels."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,8 @@ from fer_lightning.errors import FerError
 
 Alteration = Callable[[Picture, str], Picture]
 """(compact picture before CLAHE, row id) -> another one; see `corruptions`."""
+Decoder = Callable[[Path], Picture]
+"""File -> compact picture; raises as `decode_compact`."""
 
 
 class Pictures(Protocol):
@@ -42,6 +45,7 @@ class DecodedPictures:
         spec: CanonicalSpec,
         *,
         alteration: Alteration | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self._root = manifest.root
         self._paths = [manifest.image_paths[row] for row in rows]
@@ -49,6 +53,7 @@ class DecodedPictures:
         self._lines = manifest.lines[rows]
         self._spec = spec
         self._alteration = alteration
+        self._decoder = decoder
         self._row_ids = [manifest.row_ids[row] for row in rows] if alteration is not None else []
         self._last: tuple[str, Picture] | None = None  # faces of one photo stand together: it is decoded once
 
@@ -62,7 +67,7 @@ class DecodedPictures:
         try:
             last = self._last  # read once: other threads ask for other pictures
             if last is None or last[0] != path:
-                last = self._last = (path, decode_compact(self._root / path))
+                last = self._last = (path, (self._decoder or decode_compact)(self._root / path))
             box = None if bbox[0] < 0 else bbox.tolist()
             return compact_canonical_picture(last[1], box, self._spec, alter=self._alter(position))
         except FerError as error:
@@ -84,13 +89,22 @@ class DecodingStore:
         manifest: the rows.
         spec: of their pictures.
         alteration: what happens to each picture before CLAHE; None: nothing.
+        decoder: what reads the files; None: `decode_compact`.
     """
 
-    def __init__(self, manifest: Manifest, spec: CanonicalSpec, *, alteration: Alteration | None = None) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        spec: CanonicalSpec,
+        *,
+        alteration: Alteration | None = None,
+        decoder: Decoder | None = None,
+    ) -> None:
         self._manifest = manifest
         self._alteration = alteration
+        self._decoder = decoder
         self.spec = spec
 
     def pictures(self, rows: NDArray[np.int64]) -> Pictures:
         """Return the pictures of some rows."""
-        return DecodedPictures(self._manifest, rows, self.spec, alteration=self._alteration)
+        return DecodedPictures(self._manifest, rows, self.spec, alteration=self._alteration, decoder=self._decoder)

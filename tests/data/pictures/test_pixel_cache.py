@@ -377,3 +377,25 @@ def test_a_second_process_waits_for_the_first(manifest: Manifest, caplog: pytest
     waiter.join(20)
     assert opened.is_set()
     assert "another process is building" in caplog.text
+
+
+def test_a_cache_that_lies_there_is_used_where_it_holds_every_row_and_never_built(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, rows = CanonicalSpec(size=16), np.arange(3)
+    options: dict[str, Any] = {"cache_dir": tmp_path / "pictures_kept", "verify_rows": -1}
+    assert pixel_cache.existing_cache(manifest, rows, spec, **options) is None
+    assert not (tmp_path / "pictures_kept").exists()
+    open_pictures(manifest, rows, spec, mode=PixelCache.on, **options)
+    found = pixel_cache.existing_cache(manifest, rows[1:], spec, **options)
+    assert found is not None
+    assert np.array_equal(found.pictures(rows)(2), DecodingStore(manifest, spec).pictures(rows)(2))
+    assert pixel_cache.existing_cache(manifest, np.arange(4), spec, **options) is None
+    assert pixel_cache.existing_cache(manifest, rows, CanonicalSpec(size=17), **options) is None
+
+    def unreadable(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pixel_cache, "read_index", unreadable)
+    assert pixel_cache.existing_cache(manifest, rows, spec, **options) is None
+    assert "pictures are decoded: cannot read the pixel cache" in caplog.text

@@ -1,0 +1,109 @@
+"""Console text of an ensemble: its figures beside each teacher's, the paired differences, and what they come to."""
+
+from collections.abc import Sequence
+
+from fer_lightning.reports.leaderboard_cells import NONE, bare
+from fer_lightning.reports.tables import text_table
+from fer_lightning.runs.artifacts import CalibrationRecord, EvaluatedCheckpoint
+from fer_lightning.runs.ensemble import Ensemble, EnsembleMetrics, PairedFigure, TeacherComparison
+
+_FIGURES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "minority_f1": "minority-F1",
+    "nll": "NLL",
+    "ece": "ECE",
+    "brier": "Brier",
+}
+
+
+def weights_text(weights: dict[str, float]) -> str:
+    """Return shares for people, e.g. `0.7 RN18 + 0.3 B3`."""
+    return " + ".join(f"{weight:.4g} {name}" for name, weight in weights.items())
+
+
+def _row(name: str, result: EvaluatedCheckpoint) -> list[str]:
+    raw, scaled = result.raw, result.scaled
+    hits = [raw.accuracy, raw.macro_f1, raw.minority_f1]
+    kept = [None, None] if scaled is None else [scaled.nll, scaled.ece]
+    cells = [NONE if value is None else bare(value) for value in (*hits, raw.nll, kept[0], raw.ece, kept[1])]
+    return [name, *cells, bare((raw if scaled is None else scaled).brier)]
+
+
+def figures_text(metrics: EnsembleMetrics) -> str:
+    """Return the ensemble and each teacher alone, one table for each split."""
+    header = ["accuracy", "macro-F1", "minority", "NLL", "scaled", "ECE", "scaled", "Brier"]
+    texts = []
+    for number, result in enumerate(metrics.evaluated):
+        rows = [_row("ensemble", result)]
+        rows += [_row(name, judged[number]) for name, judged in metrics.teachers.items()]
+        texts.append(text_table([f"{result.split}, n={result.n}", *header], rows))
+    return "\n\n".join(texts)
+
+
+def _p_value(p_value: float) -> str:
+    return "p < .001" if p_value < 0.001 else f"p = {p_value:.3f}".replace("0.", ".", 1)
+
+
+def _signed(figure: PairedFigure) -> str:
+    sign = "+" if figure.difference >= 0 else ""
+    return f"{sign}{bare(figure.difference)} [{bare(figure.low)}, {bare(figure.high)}]"
+
+
+def comparison_text(comparison: TeacherComparison) -> str:
+    """Return the paired differences of an ensemble and a teacher."""
+    rows = [
+        [label, bare(figure.teacher), bare(figure.ensemble), _signed(figure), _p_value(figure.p_value)]
+        for name, label in _FIGURES.items()
+        if (figure := comparison.figures.get(name)) is not None
+    ]
+    interval = f"difference [{100 * comparison.confidence:g} %]"
+    header = [f"{comparison.split}, n={comparison.n}", comparison.teacher, "ensemble", interval, ""]
+    notes = []
+    if comparison.chosen_here:
+        notes.append(
+            f"weights or teacher were chosen by these {comparison.split} rows: the difference flatters the ensemble"
+        )
+    return "\n".join([text_table(header, rows), *notes])
+
+
+def verdict(comparison: TeacherComparison) -> str:
+    """Return in a sentence whether the ensemble beats the teacher, by the interval of macro-F1."""
+    figure = comparison.figures["macro_f1"]
+    told = f"macro-F1 {_signed(figure)}, {_p_value(figure.p_value)}, n={comparison.n}"
+    teacher = f"its best single teacher {comparison.teacher} on {comparison.split}"
+    if figure.low > 0:
+        return f"the ensemble beats {teacher}: {told}"
+    if figure.high < 0:
+        return f"the ensemble is worse than {teacher}: {told}"
+    return f"the ensemble does not beat {teacher}: the interval holds 0 ({told})"
+
+
+def line_of(name: str, metrics: EnsembleMetrics) -> str:
+    """Return one line for a job of a sweep."""
+    val = metrics.evaluated[0]
+    ece = val.raw.ece if val.scaled is None else val.scaled.ece
+    figures = f"macro-F1 {bare(val.raw.macro_f1)}, minority {bare(val.raw.minority_f1)}, ECE {bare(ece)}"
+    return f"{name}: val {figures}, accuracy {bare(val.raw.accuracy)}"
+
+
+def alarms(ensemble: Ensemble) -> list[str]:
+    """Return what has to be said loudly: temperatures that ended at a bound of their search."""
+    found = [
+        f"the temperature of {teacher.name} is AT A BOUND of its search ({teacher.calibration_temperature:g}): not an optimum"
+        for teacher in ensemble.teachers
+        if teacher.temperature_at_bound
+    ]
+    record: CalibrationRecord | None = ensemble.calibration
+    if record is not None and record.at_bound:
+        shown = "" if record.calibration_temperature is None else f" ({record.calibration_temperature:g})"
+        found.append(f"the ensemble's calibration is AT A BOUND of its search{shown}: not an optimum")
+    return found
+
+
+def seen_in_training(seen: Sequence[tuple[str, str, int]]) -> list[str]:
+    """Return a warning for each teacher and split whose rows it was trained on."""
+    return [
+        f"{name} was trained on {number} of the {split} rows: their figures say nothing about other rows"
+        for name, split, number in seen
+    ]

@@ -1,0 +1,101 @@
+"""A weight search for people: chosen weights, the figure to believe, diversity, subsets; and every point as CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from fer_lightning.reports.leaderboard_cells import NONE, bare
+from fer_lightning.reports.tables import text_table
+from fer_lightning.runs.ensemble import FusionFigures, SubsetBest, WeightSearchReport
+
+_HEADER = ("macro-F1", "minority", "ECE scaled", "accuracy", "NLL scaled")
+_SUMMARY = ("macro_f1", "minority_f1", "accuracy", "nll", "ece", "brier")
+_SCALED = ("calibration_temperature", "temperature_at_bound", "nll_scaled", "ece_scaled", "brier_scaled")
+
+
+def _cells(point: FusionFigures) -> list[str]:
+    values = (point.macro_f1, point.minority_f1, point.ece_scaled, point.accuracy, point.nll_scaled)
+    return [bare(value) for value in values]
+
+
+def _chosen(report: WeightSearchReport) -> str:
+    rows = [[f"chosen ({report.chosen.space})", *_cells(report.chosen)]]
+    if report.cross_validated is not None:
+        rows.append(["cross-validated", *_cells(report.cross_validated)])
+    table = text_table([f"{report.search}, {report.num_points} points", *_HEADER], rows)
+    note = f"chosen and judged on the same {report.n} val rows, which flatters it"
+    if report.cross_validated is not None:
+        note += f"; cross-validated: weights and temperature from the other of {report.num_folds} folds, the figure to believe"
+    return f"{table}\n{note}"
+
+
+def _weights(report: WeightSearchReport) -> str:
+    intervals = {entry.teacher: entry for entry in report.weight_intervals}
+    rows = []
+    for name, weight in zip(report.teachers, report.chosen.weights, strict=True):
+        entry = intervals.get(name)
+        ends = NONE if entry is None else f"[{bare(entry.interval.low)}, {bare(entry.interval.high)}]"
+        rows.append([name, f"{weight:.4g}", ends, NONE if entry is None else f"{100 * entry.chosen_share:.0f} %"])
+    return text_table(["teacher", "weight", f"{100 * report.confidence:g} % interval", "has any"], rows)
+
+
+def _optional(value: float | None) -> str:
+    return NONE if value is None else bare(value)
+
+
+def _diversity(report: WeightSearchReport) -> str:
+    rows = [
+        [
+            " and ".join(pair.teachers),
+            bare(pair.disagreement),
+            _optional(pair.error_correlation),
+            bare(pair.both_wrong),
+            bare(pair.one_right),
+            _optional(pair.cohen_kappa),
+        ]
+        for pair in report.diversity
+    ]
+    table = text_table(["pair", "disagree", "errors correlate", "both wrong", "one right", "kappa"], rows)
+    return f"{table}\nat least one teacher is right on {bare(report.oracle_accuracy)} of the rows"
+
+
+def _subset_row(best: SubsetBest) -> list[str]:
+    shares = zip(best.teachers, best.point.weights, strict=True)
+    shown = " + ".join(f"{weight:.4g} {name}" for name, weight in shares)
+    name = shown if best.source is None else f"{best.source} (n={best.n}): {shown}"
+    return [f"{name}, {best.point.space}", *_cells(best.point)]
+
+
+def search_text(report: WeightSearchReport) -> str:
+    """Return a search for the console."""
+    parts = [_chosen(report), _weights(report), _diversity(report)]
+    if report.subsets:
+        table = text_table(["best of some", *_HEADER], [_subset_row(best) for best in report.subsets])
+        parts.append(f"{table}\nchosen by these very rows, which flatters them")
+    return "\n\n".join(parts)
+
+
+def summary_csv(points: Sequence[FusionFigures], names: Sequence[str]) -> str:
+    """Return every point of a search as CSV, in the order given.
+
+    Args:
+        points: best first.
+        names: of the teachers, in the order of the weights.
+    """
+    classes = list(points[0].per_class_f1)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        [
+            "place",
+            "space",
+            *(f"weight_{name}" for name in names),
+            *_SUMMARY,
+            *_SCALED,
+            *(f"f1_{name}" for name in classes),
+        ]
+    )
+    for place, point in enumerate(points, start=1):
+        figures = [getattr(point, name) for name in (*_SUMMARY, *_SCALED)]
+        writer.writerow([place, point.space, *point.weights, *figures, *(point.per_class_f1[name] for name in classes)])
+    return file.getvalue()

@@ -1,0 +1,297 @@
+"""Computes every digest and number that soft labels carry again, and tells one by one which of them hold."""
+
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_lightning.data.rows.row_id import row_set_fingerprint
+from fer_lightning.errors import FerError
+from fer_lightning.files import sha256_of
+from fer_lightning.labels import EMOTIONS, NUM_CLASSES
+from fer_lightning.runs.artifacts import read_artifact
+from fer_lightning.runs.ensemble import ENSEMBLE_FILE, ENSEMBLE_METRICS_FILE, EnsembleMetrics
+from fer_lightning.runs.ensemble_file import read_ensemble
+from fer_lightning.runs.logit_checks import no_logits
+from fer_lightning.runs.softlabels import (
+    ALIGNMENT_FILE,
+    CLASS_ORDER_FILE,
+    HASH_FILE,
+    INDEX_FILE,
+    SOFTLABELS_FILE,
+    ClassOrder,
+    HashManifest,
+    SoftLabelAlignment,
+)
+
+FILES = (
+    SOFTLABELS_FILE,
+    INDEX_FILE,
+    CLASS_ORDER_FILE,
+    ENSEMBLE_FILE,
+    HASH_FILE,
+    ENSEMBLE_METRICS_FILE,
+    ALIGNMENT_FILE,
+)
+INDEX_COLUMNS: dict[str, type] = {"i": int, "image_path": str, "source": str, "y": int, "row_id": str, "split": str}
+NUM_DRAWS = 5
+_SHOWN = 3
+_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, KeyError)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One check: what was found, and what should have been."""
+
+    name: str
+    passed: bool
+    found: str
+    expected: str
+
+
+@dataclass
+class Examined:
+    """What a folder of soft labels holds, as far as it can be read."""
+
+    folder: Path
+    proofs: list[Proof] = field(default_factory=list)
+    record: HashManifest | None = None
+    arrays: dict[str, NDArray[Any]] | None = None
+    """By the names of `record.arrays`; only where types and shapes are right."""
+    row_ids: tuple[str, ...] = ()
+    index: dict[str, list[Any]] | None = None
+    """By the names of `INDEX_COLUMNS`."""
+
+    @property
+    def failed(self) -> list[Proof]:
+        """What does not hold."""
+        return [proof for proof in self.proofs if not proof.passed]
+
+    def hold(self, name: str, found: object, expected: object) -> bool:
+        """Note whether two things are equal, and return it."""
+        self.proofs.append(Proof(name, found == expected, str(found), str(expected)))
+        return found == expected
+
+    def read(self, name: str, read: Callable[[], Any], expected: str) -> Any:
+        """Note whether something can be read, and return it, or None."""
+        try:
+            content = read()
+        except FerError as error:
+            self.proofs.append(Proof(name, False, str(error), expected))
+            return None
+        self.proofs.append(Proof(name, True, expected, expected))
+        return content
+
+
+def array_names(num_views: int) -> list[str]:
+    """Return the arrays of `softlabels.npz`, in its order.
+
+    Args:
+        num_views: the plain one included.
+    """
+    return ["logits", "y", "row_ids", *(["view_logits", "view_draws"] if num_views > 1 else [])]
+
+
+def row_digest(row_ids: Sequence[str]) -> str:
+    """Return the SHA-256 of row ids in their order, one in a line."""
+    return hashlib.sha256("".join(f"{row_id}\n" for row_id in row_ids).encode()).hexdigest()
+
+
+def fingerprints(row_ids: Sequence[str], labels: Sequence[int], splits: Sequence[str]) -> dict[str, str]:
+    """Return the row-set fingerprint of each split, in the order in which they come."""
+    rows_of: dict[str, list[int]] = {}
+    for row, split in enumerate(splits):
+        rows_of.setdefault(split, []).append(row)
+    return {
+        split: row_set_fingerprint((row_ids[row] for row in rows), (EMOTIONS[labels[row]] for row in rows))
+        for split, rows in rows_of.items()
+    }
+
+
+def _kinds(record: HashManifest) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return type and shape of each array."""
+    n, others = record.n, len(record.views) - 1
+    kinds = {"logits": (record.dtype, (n, NUM_CLASSES)), "y": ("uint8", (n,)), "row_ids": ("|S64", (n,))}
+    views = {
+        "view_logits": (record.dtype, (others, n, NUM_CLASSES)),
+        "view_draws": ("float64", (others, n, NUM_DRAWS)),
+    }
+    return kinds | (views if others > 0 else {})
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FerError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _unpacked(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise FerError(f"{path} is damaged or cut short: its {len(content)} bytes are no archive of arrays")
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except _DAMAGE as error:
+        raise FerError(f"{path} is damaged or cut short: {str(error).splitlines()[0]}") from error
+
+
+def _lines(path: Path, content: bytes) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [] for name in INDEX_COLUMNS}
+    for number, line in enumerate(content.splitlines(), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise FerError(f"{path} line {number} is no JSON: {error}") from error
+        if not isinstance(row, dict) or row.keys() != INDEX_COLUMNS.keys():
+            raise FerError(f"{path} line {number} must have {', '.join(INDEX_COLUMNS)} and nothing else")
+        for name, value in row.items():
+            if type(value) is not INDEX_COLUMNS[name]:
+                raise FerError(f"{path} line {number}: {name} is {value!r}, no {INDEX_COLUMNS[name].__name__}")
+            columns[name].append(value)
+    return columns
+
+
+def _examine_records(seen: Examined, files: Sequence[str]) -> bool:
+    """Read the small files; whether the others can be held against them."""
+    folder = seen.folder
+    missing = [name for name in files if not (folder / name).is_file()]
+    seen.hold("files", f"{', '.join(missing)} missing" if missing else "all there", "all there")
+    seen.record = seen.read(HASH_FILE, lambda: read_artifact(folder / HASH_FILE, HashManifest), "readable")
+    order = seen.read(CLASS_ORDER_FILE, lambda: read_artifact(folder / CLASS_ORDER_FILE, ClassOrder), "readable")
+    if order is not None:
+        seen.hold(f"class order of {CLASS_ORDER_FILE}", list(order.emotions), list(EMOTIONS))
+    if seen.record is None:
+        return False
+    record = seen.record
+    seen.hold(f"class order of {HASH_FILE}", list(record.class_order), list(EMOTIONS))
+    seen.hold("arrays recorded", record.arrays, array_names(len(record.views)))
+    known = record.dtype in {"float16", "float32"} and record.n > 0 and record.views[:1] != []
+    return seen.hold("dtype, n and views recorded", "usable" if known else "unusable", "usable")
+
+
+def _examine_arrays(seen: Examined, record: HashManifest) -> None:
+    path = seen.folder / SOFTLABELS_FILE
+    content = seen.read(f"{SOFTLABELS_FILE} readable", lambda: _bytes(path), "readable")
+    if content is None:
+        return
+    arrays = seen.read(f"{SOFTLABELS_FILE} whole", lambda: _unpacked(path, content), "whole")
+    seen.hold(f"SHA-256 of {SOFTLABELS_FILE}", hashlib.sha256(content).hexdigest(), record.softlabels_sha256)
+    if arrays is None:
+        return
+    kinds = _kinds(record)
+    found = {name: f"{array.dtype.str.lstrip('|')} {array.shape}" for name, array in arrays.items()}
+    expected = {name: f"{np.dtype(kind).str.lstrip('|')} {shape}" for name, (kind, shape) in kinds.items()}
+    if not seen.hold(f"arrays of {SOFTLABELS_FILE}", found, expected):
+        return
+    seen.arrays = arrays
+    for name in ("logits", *(["view_logits"] if "view_logits" in arrays else [])):
+        seen.hold(name, no_logits(arrays[name].reshape(-1, NUM_CLASSES)) or "logits", "logits")
+    if "view_draws" in arrays:
+        draws = arrays["view_draws"]
+        inside = bool(((draws >= 0) & (draws < 1)).all())
+        seen.hold("view_draws", "in [0, 1)" if inside else "outside [0, 1)", "in [0, 1)")
+    highest = int(arrays["y"].max())
+    seen.hold("y", f"0..{highest}" if highest >= NUM_CLASSES else "classes", "classes")
+    row_ids = seen.read("row ids readable", lambda: _decoded(arrays["row_ids"]), "text")
+    seen.row_ids = () if row_ids is None else row_ids
+
+
+def _decoded(row_ids: NDArray[np.bytes_]) -> tuple[str, ...]:
+    try:
+        return tuple(row_id.decode("ascii") for row_id in row_ids.tolist())
+    except UnicodeDecodeError as error:
+        raise FerError(f"a row id is no text: {error}") from error
+
+
+def _examine_index(seen: Examined, record: HashManifest) -> None:
+    path = seen.folder / INDEX_FILE
+    content = seen.read(f"{INDEX_FILE} readable", lambda: _bytes(path), "readable")
+    if content is None:
+        return
+    seen.hold(f"SHA-256 of {INDEX_FILE}", hashlib.sha256(content).hexdigest(), record.index_sha256)
+    columns = seen.read(f"lines of {INDEX_FILE}", lambda: _lines(path, content), "readable")
+    if columns is not None and seen.hold(f"rows of {INDEX_FILE}", len(columns["i"]), record.n):
+        seen.index = columns
+
+
+def _differing_rows(seen: Examined) -> Iterator[str]:
+    """Yield the rows in which index and arrays do not say the same."""
+    if seen.arrays is None or seen.index is None:
+        return
+    index = seen.index
+    rows = zip(index["i"], index["y"], index["row_id"], seen.arrays["y"].tolist(), seen.row_ids, strict=True)
+    for row, (number, label, row_id, y, own_id) in enumerate(rows):
+        if (number, label, row_id) != (row, y, own_id):
+            yield f"line {row + 1} says i={number}, y={label}, row {row_id[:12]}; row {row} is y={y}, row {own_id[:12]}"
+
+
+def _examine_rows(seen: Examined, record: HashManifest) -> None:
+    """Hold arrays and index against each other and against what is recorded of the rows."""
+    if seen.arrays is None or seen.index is None or len(seen.row_ids) != record.n:
+        return
+    twice = [row_id for row_id, count in Counter(seen.row_ids).items() if count > 1]
+    seen.hold("each row once", f"{len(twice)} more than once, e.g. {twice[0][:12]}" if twice else "once", "once")
+    differing = list(_differing_rows(seen))
+    shown = f"{len(differing)} rows differ: {'; '.join(differing[:_SHOWN])}" if differing else "the same rows"
+    seen.hold(f"{INDEX_FILE} against {SOFTLABELS_FILE}", shown, "the same rows")
+    seen.hold("row_digest", row_digest(seen.row_ids), record.row_digest)
+    if int(seen.arrays["y"].max()) < NUM_CLASSES:
+        found = fingerprints(seen.row_ids, seen.arrays["y"].tolist(), seen.index["split"])
+        seen.hold("splits", list(found), record.splits)
+        seen.hold("row_set_fingerprints", found, record.row_set_fingerprints)
+
+
+def _examine_figures(seen: Examined, record: HashManifest) -> None:
+    """Hold ensemble and figures against what is recorded."""
+    folder = seen.folder
+    if (folder / ENSEMBLE_FILE).is_file():
+        seen.hold(f"SHA-256 of {ENSEMBLE_FILE}", sha256_of(folder / ENSEMBLE_FILE), record.ensemble_sha256)
+    ensemble = seen.read(ENSEMBLE_FILE, lambda: read_ensemble(folder, option=ENSEMBLE_FILE), "readable")
+    if ensemble is not None:
+        seen.hold("teachers", record.teachers, ensemble.teachers)
+        seen.hold("space", record.space, ensemble.space)
+    metrics = seen.read(
+        ENSEMBLE_METRICS_FILE, lambda: read_artifact(folder / ENSEMBLE_METRICS_FILE, EnsembleMetrics), "readable"
+    )
+    if metrics is not None:
+        judged = {one.split: one.row_set_fingerprint for one in metrics.evaluated}
+        seen.hold(f"row sets of {ENSEMBLE_METRICS_FILE}", judged, record.row_set_fingerprints)
+
+
+def _examine_report(seen: Examined) -> None:
+    report = seen.read(
+        ALIGNMENT_FILE, lambda: read_artifact(seen.folder / ALIGNMENT_FILE, SoftLabelAlignment), "readable"
+    )
+    if report is not None and seen.index is not None:
+        seen.hold(f"rows of {ALIGNMENT_FILE}", dict(Counter(seen.index["split"])), report.rows_exported)
+
+
+def examine_softlabels(folder: Path, *, finished: bool = True) -> Examined:
+    """Read soft labels and check everything that can be checked without manifest, pictures and teachers.
+
+    A check that depends on a file that cannot be read is left out: that file's own check has failed.
+
+    Args:
+        folder: of the soft labels.
+        finished: whether the report, which an export writes last, has to be there.
+    """
+    seen = Examined(folder)
+    usable = _examine_records(seen, FILES if finished else FILES[:-1])
+    if usable and seen.record is not None:
+        _examine_arrays(seen, seen.record)
+        _examine_index(seen, seen.record)
+        _examine_rows(seen, seen.record)
+        _examine_figures(seen, seen.record)
+        if finished:
+            _examine_report(seen)
+    return seen

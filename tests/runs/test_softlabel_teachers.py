@@ -1,0 +1,63 @@
+"""The teachers of soft labels are looked for where they lay, and another model there is refused."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fer_lightning.errors import FerError
+from fer_lightning.runs.ensemble import EnsembleTeacher
+from fer_lightning.runs.softlabel_teachers import FoundTeacher, check_teachers, find_teacher
+from fer_lightning.runs.softlabels import SoftLabels
+from fer_lightning.runs.stored_logits import write_stored_logits
+from tests.runs.softlabel_examples import make_softlabels, teacher, write_manifest
+from tests.runs.stored_examples import stored_logits
+
+OPTION = "distillation.softlabels"
+WEIGHTS = hashlib.sha256(b"weights").hexdigest()
+
+
+def taught_by(folder: Path, *teachers: EnsembleTeacher) -> SoftLabels:
+    return make_softlabels(write_manifest(folder / "m.csv"), teachers=list(teachers))
+
+
+def write_weights(folder: Path, content: bytes = b"weights") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "best.pt").write_bytes(content)
+    return folder
+
+
+def test_another_checkpoint_under_the_same_name(tmp_path: Path) -> None:
+    run_dir = write_weights(tmp_path / "RN18")
+    of_it = teacher(given=str(run_dir), checkpoint_sha256=WEIGHTS)
+    gone = teacher(name="B3", given=str(tmp_path / "B3"))
+    assert check_teachers(taught_by(tmp_path, of_it, gone), option=OPTION) == ("B3",)
+    write_weights(run_dir, b"other weights")
+    with pytest.raises(FerError, match=r"best\.pt is another model than the one that taught as RN18"):
+        check_teachers(taught_by(tmp_path, of_it), option=OPTION)
+
+
+def test_a_teacher_named_by_its_file(tmp_path: Path) -> None:
+    file = write_weights(tmp_path / "RN18") / "best.pt"
+    assert find_teacher(teacher(given=str(file))) == FoundTeacher(file, (), WEIGHTS)
+
+
+def test_a_teacher_named_by_stored_logits_is_found_where_these_say(tmp_path: Path) -> None:
+    run_dir, kept = write_weights(tmp_path / "RN18"), tmp_path / "kept"
+    write_stored_logits(kept, stored_logits(run_dir=str(run_dir), checkpoint="best.pt", checkpoint_sha256=WEIGHTS))
+    named = teacher(given=str(kept), checkpoint_sha256=WEIGHTS)
+    assert find_teacher(named) == FoundTeacher(run_dir / "best.pt", (kept,), WEIGHTS)
+    (run_dir / "best.pt").unlink()
+    assert find_teacher(named) == FoundTeacher(None, (kept,), WEIGHTS)
+
+
+def test_another_file_of_a_foreign_teacher(tmp_path: Path) -> None:
+    for split in ("train_1", "val_1"):
+        write_stored_logits(
+            tmp_path / "POSTER" / split, stored_logits(kind="foreign", checkpoint="p.csv", checkpoint_sha256="1f" * 32)
+        )
+    foreign = teacher(name="POSTER", given=str(tmp_path / "POSTER"), kind="foreign", checkpoint_sha256="1f" * 32)
+    assert check_teachers(taught_by(tmp_path, foreign), option=OPTION) == ()
+    with pytest.raises(FerError, match="POSTER"):
+        check_teachers(taught_by(tmp_path, replace(foreign, checkpoint_sha256="2f" * 32)), option=OPTION)

@@ -1,0 +1,269 @@
+"""Soft labels come back as they went, and whatever was changed since is named."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fer_lightning.errors import FerError
+from fer_lightning.runs.artifacts import read_artifact, write_artifact
+from fer_lightning.runs.softlabel_proofs import FILES, examine_softlabels
+from fer_lightning.runs.softlabels import ClassOrder, HashManifest, SoftLabelAlignment
+from fer_lightning.runs.softlabels_file import kept_logits, read_softlabels
+from tests.runs.softlabel_examples import CROP, FLIP, write_example, write_manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of soft labels with a mirrored and a cropped view."""
+    write_example(tmp_path / "soft", write_manifest(tmp_path / "manifest.csv"), views=(FLIP, CROP))
+    return tmp_path / "soft"
+
+
+def refuse(folder: Path, *messages: str) -> None:
+    with pytest.raises(FerError) as refusal:
+        read_softlabels(folder, option="diagnose.softlabels")
+    for message in ("diagnose.softlabels", str(folder), *messages):
+        assert message in str(refusal.value)
+
+
+def vouch_again(folder: Path, **changes: Any) -> None:
+    """Record the digests of the files as they are, as a writer that was wrong from the start would have."""
+    record = read_artifact(folder / "hash_manifest.json", HashManifest)
+    digests = {
+        "softlabels_sha256": hashlib.sha256((folder / "softlabels.npz").read_bytes()).hexdigest(),
+        "index_sha256": hashlib.sha256((folder / "softlabels_index.jsonl").read_bytes()).hexdigest(),
+    }
+    write_artifact(folder / "hash_manifest.json", replace(record, **digests | changes))
+
+
+def change_arrays(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    with np.load(folder / "softlabels.npz") as file:
+        arrays = dict(file)
+    change(arrays)
+    np.savez(folder / "softlabels.npz", **arrays)
+    vouch_again(folder)
+
+
+def change_index(folder: Path, change: Callable[[list[dict[str, Any]]], Any]) -> None:
+    file = folder / "softlabels_index.jsonl"
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    change(rows)
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    vouch_again(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("views", [(), (FLIP, CROP)])
+def test_round_trip(tmp_path: Path, dtype: str, views: tuple[Any, ...]) -> None:
+    written = write_example(tmp_path / "soft", write_manifest(tmp_path / "m.csv"), dtype=dtype, views=views)
+    read = read_softlabels(tmp_path / "soft", option="x")
+    assert read.record == written.record
+    assert read.logits.dtype == getattr(torch, dtype)
+    for name in ("logits", "labels", "view_logits", "view_draws"):
+        ours, theirs = getattr(read, name), getattr(written, name)
+        assert (ours is None) == (theirs is None) == (not views and name.startswith("view"))
+        assert ours is None or torch.equal(ours, theirs)
+    for name in ("row_ids", "sources", "splits", "image_paths"):
+        assert getattr(read, name) == getattr(written, name)
+    assert read_softlabels(tmp_path / "soft" / "hash_manifest.json", option="x").row_ids == read.row_ids
+
+
+def test_the_same_soft_labels_are_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_example(tmp_path / name, write_manifest(tmp_path / "m.csv"), views=(FLIP, CROP))
+    for file in FILES:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_file_holds_what_the_documents_name(folder: Path) -> None:
+    with np.load(folder / "softlabels.npz") as file:
+        assert {name: (str(file[name].dtype), file[name].shape) for name in file.files} == {
+            "logits": ("float16", (28, 7)),
+            "y": ("uint8", (28,)),
+            "row_ids": ("|S64", (28,)),
+            "view_logits": ("float16", (2, 28, 7)),
+            "view_draws": ("float64", (2, 28, 5)),
+        }
+    first = json.loads((folder / "softlabels_index.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    assert first.keys() == {"i", "image_path", "source", "y", "row_id", "split"}
+    assert (first["i"], first["image_path"], first["source"], first["y"]) == (0, "images/0.png", "web", 0)
+
+
+def test_all_proofs_hold(folder: Path) -> None:
+    examined = examine_softlabels(folder)
+    assert not examined.failed
+    assert len(examined.proofs) > 25
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "alignmentreport.json"])
+def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    refuse(folder, name, "missing")
+
+
+def test_no_soft_labels_and_unfinished_ones(folder: Path, tmp_path: Path) -> None:
+    (folder / "alignmentreport.json").unlink()
+    refuse(folder, "not finished")
+    with pytest.raises(FerError, match="holds no soft labels"):
+        read_softlabels(tmp_path, option="x")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_truncated_arrays(folder: Path, share: float) -> None:
+    file = folder / "softlabels.npz"
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * share)])
+    refuse(folder, "softlabels.npz", "damaged or cut short")
+
+
+@pytest.mark.parametrize("place", [50, 300, 3000])
+def test_a_flipped_bit(folder: Path, place: int) -> None:
+    file = folder / "softlabels.npz"
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    refuse(folder, "softlabels.npz")
+
+
+def test_one_array_instead_of_an_archive(folder: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.zeros((28, 7), np.float16))
+    (folder / "softlabels.npz").write_bytes(buffer.getvalue())
+    refuse(folder, "softlabels.npz", "no archive of arrays")
+
+
+@pytest.mark.parametrize("name", ["softlabels_index.jsonl", "ensemble.json"])
+def test_other_bytes_of_a_text_file(folder: Path, name: str) -> None:
+    file = folder / name
+    file.write_text(file.read_text(encoding="utf-8") + " ", encoding="utf-8")
+    refuse(folder, f"SHA-256 of {name}")
+
+
+def test_class_order_permuted(folder: Path) -> None:
+    order = read_artifact(folder / "classorder.json", ClassOrder).emotions
+    write_artifact(folder / "classorder.json", ClassOrder(emotions=[order[1], order[0], *order[2:]]))
+    refuse(folder, "class order of classorder.json", "['Disgust', 'Angry'", "['Angry', 'Disgust'")
+
+
+def test_class_order_permuted_in_the_record(folder: Path) -> None:
+    record = read_artifact(folder / "hash_manifest.json", HashManifest)
+    write_artifact(folder / "hash_manifest.json", replace(record, class_order=record.class_order[::-1]))
+    refuse(folder, "class order of hash_manifest.json")
+
+
+def test_one_label_changed_in_the_arrays(folder: Path) -> None:
+    change_arrays(folder, lambda arrays: arrays["y"].__setitem__(3, (arrays["y"][3] + 1) % 7))
+    refuse(folder, "1 rows differ", "line 4 says i=3")
+
+
+def test_one_label_changed_in_both(folder: Path) -> None:
+    change_arrays(folder, lambda arrays: arrays["y"].__setitem__(0, 5))
+    change_index(folder, lambda rows: rows[0].__setitem__("y", 5))
+    refuse(folder, "row_set_fingerprints")
+
+
+def test_rows_of_the_index_reordered(folder: Path) -> None:
+    change_index(folder, lambda rows: rows.reverse())
+    refuse(folder, "28 rows differ")
+
+
+def test_a_row_twice(folder: Path) -> None:
+    change_arrays(folder, lambda arrays: arrays["row_ids"].__setitem__(1, arrays["row_ids"][0]))
+    refuse(folder, "each row once", "1 more than once")
+
+
+def test_a_line_missing(folder: Path) -> None:
+    change_index(folder, lambda rows: rows.pop())
+    refuse(folder, "rows of softlabels_index.jsonl: found 27; expected 28")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda row: row.pop("row_id"), "line 3 must have"),
+        (lambda row: row.__setitem__("extra", 1), "line 3 must have"),
+        (lambda row: row.__setitem__("y", True), "line 3: y is True"),
+        (lambda row: row.__setitem__("i", 2.0), "line 3: i is 2.0"),
+    ],
+)
+def test_a_line_of_another_kind(folder: Path, change: Callable[[dict[str, Any]], Any], message: str) -> None:
+    change_index(folder, lambda rows: change(rows[2]))
+    refuse(folder, message)
+
+
+@pytest.mark.parametrize("name", ["logits", "view_logits"])
+def test_probabilities_instead_of_logits(folder: Path, name: str) -> None:
+    def soften(arrays: dict[str, Any]) -> None:
+        arrays[name] = torch.from_numpy(arrays[name]).float().softmax(-1).half().numpy()
+
+    change_arrays(folder, soften)
+    refuse(folder, f"{name}: found probabilities", "second one")
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_values_that_are_not_finite(folder: Path, value: float) -> None:
+    change_arrays(folder, lambda arrays: arrays["logits"].__setitem__((5, 2), value))
+    refuse(folder, "not finite in 1 of 28 rows")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda arrays: arrays.__setitem__("logits", arrays["logits"].astype(np.float32)),
+        lambda arrays: arrays.__setitem__("logits", arrays["logits"][:, :6]),
+        lambda arrays: arrays.__setitem__("y", arrays["y"][:-1]),
+        lambda arrays: arrays.pop("view_draws"),
+        lambda arrays: arrays.__setitem__("more", np.zeros(3)),
+    ],
+)
+def test_arrays_of_another_kind(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    change_arrays(folder, change)
+    refuse(folder, "arrays of softlabels.npz")
+
+
+def test_draws_outside_their_range(folder: Path) -> None:
+    change_arrays(folder, lambda arrays: arrays["view_draws"].__setitem__((0, 0, 0), 1.0))
+    refuse(folder, "view_draws")
+
+
+def test_another_class_index(folder: Path) -> None:
+    change_arrays(folder, lambda arrays: arrays["y"].__setitem__(0, 7))
+    refuse(folder, "y: found 0..7")
+
+
+def test_report_of_other_rows(folder: Path) -> None:
+    report = read_artifact(folder / "alignmentreport.json", SoftLabelAlignment)
+    write_artifact(folder / "alignmentreport.json", replace(report, rows_exported={"train": 1}))
+    refuse(folder, "rows of alignmentreport.json")
+
+
+def test_teachers_other_than_those_of_the_ensemble(folder: Path) -> None:
+    record = read_artifact(folder / "hash_manifest.json", HashManifest)
+    teachers = [replace(record.teachers[0], weight=0.5)]
+    write_artifact(folder / "hash_manifest.json", replace(record, teachers=teachers))
+    refuse(folder, "teachers")
+
+
+def test_half_precision_overflow_names_rows() -> None:
+    logits = torch.zeros(3, 7, dtype=torch.float64)
+    logits[1, 4], logits[2, 0] = 65504.0, -65505.0
+    with pytest.raises(FerError, match=r"float16.* 1 of 3 rows: c\.png \(65505\)"):
+        kept_logits(logits, "float16", image_paths=["a.png", "b.png", "c.png"], where="soft")
+    kept = kept_logits(logits[:2], "float16", image_paths=["a.png", "b.png"], where="soft")
+    assert kept[1, 4] == 65504
+    assert kept_logits(logits, "float32", image_paths=["a.png", "b.png", "c.png"], where="soft")[2, 0] == -65505
+
+
+def test_probabilities_are_not_kept() -> None:
+    probs = torch.randn(20, 7, generator=torch.Generator().manual_seed(0)).double().softmax(1)
+    with pytest.raises(FerError, match="second one"):
+        kept_logits(probs, "float16", image_paths=["a.png"] * 20, where="soft")
+    assert kept_logits(probs.log(), "float16", image_paths=["a.png"] * 20, where="soft").shape == (20, 7)
