@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m fer_lightning
 DEMO_RUN := experiments/teachers/RN18_resnet18_seed1337_demo_img64
+DEMO_SECOND := experiments/teachers/RN10_resnet10t_seed1337_demo_img64_cross-entropy
+DEMO_ENSEMBLE := experiments/ensembles/*_demo
+DEMO_SOFTLABELS := experiments/softlabels/*_demo
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint types check bench coverage-of-intervals format clean
@@ -26,12 +29,23 @@ demo: setup datasets/generated/manifest.csv  ## the main job end to end on the g
 	@if [ -f $(DEMO_RUN)/onnx.json ]; then echo "already trained: $(DEMO_RUN) (remove it to train again)"; \
 	else $(RUN) +experiment=demo run.on_existing=resume; fi
 	$(RUN) task=evaluate evaluate.checkpoint=$(DEMO_RUN)/best.onnx evaluate.split=test
+	@if [ -f $(DEMO_SECOND)/onnx.json ]; then echo "already trained: $(DEMO_SECOND)"; \
+	else $(RUN) +experiment=demo_rn10 run.on_existing=resume; fi
+	@if ls $(DEMO_ENSEMBLE)/ensemble.json >/dev/null 2>&1; then echo "already fused: $$(ls -d $(DEMO_ENSEMBLE))"; \
+	else $(RUN) +experiment=demo_ensemble; fi
+	@if ls $(DEMO_SOFTLABELS)/alignmentreport.json >/dev/null 2>&1; then echo "already exported: $$(ls -d $(DEMO_SOFTLABELS))"; \
+	else $(RUN) task=export_softlabels softlabels.ensemble="$$(ls -d $(DEMO_ENSEMBLE))" run.tag=demo; fi
+	$(RUN) task=inspect_softlabels inspect.softlabels="$$(ls -d $(DEMO_SOFTLABELS))"
+	@if ls $(DEMO_ENSEMBLE)/ensemble.onnx >/dev/null 2>&1; then echo "already exported: $$(ls $(DEMO_ENSEMBLE)/ensemble.onnx)"; \
+	else $(RUN) task=export_onnx export.run_dir="$$(ls -d $(DEMO_ENSEMBLE))"; fi
 	@echo
 	@echo "Where to look next"
-	@echo "  the run and its proof   $(DEMO_RUN)/  (alignmentreport.json, reliabilitymetrics.json, calibration.json)"
+	@echo "  a run and its proof     $(DEMO_RUN)/  (alignmentreport.json, reliabilitymetrics.json, calibration.json)"
 	@echo "  figures on test rows    experiments/evaluations/  (evaluation.json, predictions.parquet, reliability.png, slices.png)"
+	@echo "  the ensemble            $$(ls -d $(DEMO_ENSEMBLE))/  (ensemble.json, ensemble_metrics.json, weight_search.json)"
+	@echo "  soft labels             $$(ls -d $(DEMO_SOFTLABELS))/  (softlabels.npz, hash_manifest.json, sharpness.png)"
 	@echo "  curves                  $(BIN)/tensorboard --logdir experiments"
-	@echo "  the file to deploy      $(DEMO_RUN)/best.onnx"
+	@echo "  files to deploy         $(DEMO_RUN)/best.onnx, $$(ls $(DEMO_ENSEMBLE)/ensemble.onnx)"
 	@echo "  your own data           README.md, 'Train on your own images'"
 
 test: setup  ## the tests
@@ -54,6 +68,8 @@ bench: setup  ## speed as ratios of two ways in one run
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.near_duplicates
+	$(BIN)/python -m benchmarks.ensemble_sweep
+	$(BIN)/python -m benchmarks.softlabel_export
 
 coverage-of-intervals: setup  ## how often the bootstrap intervals hold the truth, on simulated data, in minutes
 	$(BIN)/python -m benchmarks.coverage

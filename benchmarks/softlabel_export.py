@@ -35,10 +35,10 @@ from fer_lightning.data.selection import select_rows
 from fer_lightning.data.sources.generated import GeneratedSetSpec, generate_set
 from fer_lightning.files import sha256_of
 from fer_lightning.models.classifier import Classifier, ClassifierSpec
-from fer_lightning.pipeline.evaluation_config import EvaluateRun, EvaluationTarget
-from fer_lightning.pipeline.evaluation_rows import EvaluationRows
-from fer_lightning.pipeline.scores import ModelFile, all_scores, ask
-from fer_lightning.pipeline.shards import ShardJob, SharedPass, score_shards
+from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget
+from fer_lightning.pipeline.logits.scores import ModelFile, all_scores, ask
+from fer_lightning.pipeline.logits.shared_pass import ShardJob, SharedPass, score_shards
+from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows
 from fer_lightning.runs.checkpoint import checkpoint_record
 from fer_lightning.runs.checkpoint_file import CHECKPOINT_KEY
 from fer_lightning.runs.config import RunConfig

@@ -20,8 +20,8 @@ from fer_lightning.allocator import keep_freed_memory
 from fer_lightning.config import Run, composition_message, conf_dir, help_text, register_schemas, to_run
 from fer_lightning.errors import FerError, FinishedRunError
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.ensemble_config import FuseEnsembleRun
-from fer_lightning.pipeline.sweep_end import compare_jobs, compared_kinds, directories_of
+from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
+from fer_lightning.pipeline.sweeps.sweep_end import compare_jobs, compared_kinds, directories_of
 from fer_lightning.runs.ranks import end_with_parent, leads, rank
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def _speak_only_of_trouble() -> None:
 def _run_verb(run: Run) -> None:
     """Run a verb; a sweep's ensembles have names of their own, and share what their jobs have in common."""
     if _Progress.sweep_dir is not None and isinstance(run, FuseEnsembleRun):
-        from fer_lightning.pipeline.fuse_in_sweep import fuse_in_sweep
+        from fer_lightning.pipeline.sweeps.fuse_in_sweep import fuse_in_sweep
 
         fuse_in_sweep(run, _Progress.sweep_dir, _Progress.ensembles)
         return

@@ -23,12 +23,13 @@ from fer_lightning.pipeline.config import (
     ExportOnnxRun,
     TrainTeacherRun,
 )
-from fer_lightning.pipeline.ensemble_config import FuseEnsembleRun, ImportLogitsRun, StoreLogitsRun
-from fer_lightning.pipeline.evaluation_config import CalibrateRun, EvaluateRun, RobustnessRun
-from fer_lightning.pipeline.housekeeping_config import ArchiveRun, SummariseRun, TriageRun
-from fer_lightning.pipeline.leave_one_out_config import LeaveOneSourceOutRun
-from fer_lightning.pipeline.softlabels_config import DiagnoseAlignmentRun, ExportSoftlabelsRun, InspectSoftlabelsRun
-from fer_lightning.pipeline.two_stage_config import TrainTwoStageRun
+from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
+from fer_lightning.pipeline.evaluation.config import CalibrateRun, EvaluateRun, RobustnessRun
+from fer_lightning.pipeline.housekeeping.config import ArchiveRun, SummariseRun, TriageRun
+from fer_lightning.pipeline.logits.config import ImportLogitsRun, StoreLogitsRun
+from fer_lightning.pipeline.softlabels.config import DiagnoseAlignmentRun, ExportSoftlabelsRun, InspectSoftlabelsRun
+from fer_lightning.pipeline.teachers.leave_one_out_config import LeaveOneSourceOutRun
+from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
 
 Run = (
     TrainTeacherRun

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from fer_lightning.errors import FerError
 
+FileStamp = tuple[int, int, int]
+"""Size, time of change in nanoseconds, number."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file beside its place, flush it to disk, and rename it.
@@ -43,6 +46,15 @@ def explained_write_errors(folder: Path, *, option: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise FerError(f"cannot write to {folder}: {error.strerror or error}; choose another {option}") from error
+
+
+def stamp_of(path: Path) -> FileStamp | None:
+    """Return size, time of change and number of a file, by which another content is noticed; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def sha256_of(path: Path) -> str:

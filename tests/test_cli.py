@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.two_stage_config import TrainTwoStageRun
+from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.leaderboard import Leaderboard
 from tests.runs.finished_runs import write_finished_run

@@ -15,8 +15,8 @@ from fer_lightning.data.building.config import BuildMode
 from fer_lightning.data.config import SOURCES
 from fer_lightning.errors import FerError
 from fer_lightning.pipeline.config import BuildManifestRun, ExportOnnxRun, TrainTeacherRun
-from fer_lightning.pipeline.ensemble_config import FuseEnsembleRun
-from fer_lightning.pipeline.evaluation_config import EvaluateRun
+from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
+from fer_lightning.pipeline.evaluation.config import EvaluateRun
 from fer_lightning.runs.config import OnExisting
 from fer_lightning.training.recipe.config import ClassWeights, OptimizerName
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_lightning.files import sha256_of, write_atomically, write_text_atomically
+from fer_lightning.files import sha256_of, stamp_of, write_atomically, write_text_atomically
 
 
 def test_text_is_utf8_with_unix_line_endings(tmp_path: Path) -> None:
@@ -77,3 +77,14 @@ def test_digest_is_of_the_bytes(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "a.bin") == hashlib.sha256(content).hexdigest()
     (tmp_path / "empty").touch()
     assert sha256_of(tmp_path / "empty") == hashlib.sha256(b"").hexdigest()
+
+
+def test_another_file_in_the_same_place_has_another_stamp(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    assert stamp_of(path) is None
+    path.write_text("first")
+    first = stamp_of(path)
+    assert first == stamp_of(path)
+    write_text_atomically(path, "other")
+    os.utime(path, ns=(0, path.stat().st_mtime_ns if first is None else first[1]))
+    assert stamp_of(path) != first

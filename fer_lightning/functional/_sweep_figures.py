@@ -23,6 +23,7 @@ from fer_lightning.functional._sweep_rows import Block, Floats, Ints, SweepRows
 from fer_lightning.labels import NUM_CLASSES
 
 LARGEST_CORRECTION = 1e-6  # relative, of 1 / temperature
+_MANY_ROWS = 16_384
 _MARGIN_RAW = 1e-9  # of a confidence
 _MARGIN_SCALED = 4.0 * LARGEST_CORRECTION
 
@@ -108,6 +109,7 @@ class _Pass:
 
     def __init__(self, rows: SweepRows, weights: Floats, inverse: Floats, num_bins: int) -> None:
         self.rows, self.weights, self.num_bins = rows, weights, num_bins
+        self.slope_blocks = rows.blocks[:1] if rows.num_rows >= _MANY_ROWS else rows.blocks
         self.corrected = inverse.ndim == 1  # one temperature of all rows can be corrected from their slope
         self.inverse = np.repeat(inverse[:, None], rows.num_folds, axis=1) if self.corrected else inverse
 
@@ -153,7 +155,7 @@ class _Pass:
         if self.corrected:
             expected = expected_gaps(work, figures.confidence)
             sums.slope[rows.point] = expected.sum() - rows.label_gaps.sum()
-            if block is self.rows.blocks[0]:
+            if block in self.slope_blocks:
                 self._add_slopes(work, figures, by_bin, rows, expected, sums)
         return by_bin
 
@@ -166,8 +168,8 @@ class _Pass:
         expected: Floats,
         sums: _BlockSums,
     ) -> None:
-        """Slopes of the other figures, on one block for all, as they are multiplied by next to nothing."""
-        share = len(expected) / self.rows.num_rows
+        """Slopes of the other figures; of many rows only some, as what they are multiplied by is next to nothing."""
+        share = sum(len(block.rows) for block in self.slope_blocks) / self.rows.num_rows
         sums.brier_slope[rows.point] = brier_slope(work, figures, rows.label_gaps, expected) / share
         slopes = np.bincount(by_bin.bins, weights=figures.confidence * expected, minlength=self.num_bins + 1)
         sums.gaps_slope[rows.point] = slopes[: self.num_bins] / share  # of correctness - confidence

@@ -45,12 +45,11 @@ def derivative_sums(rows: SweepRows, weights: Floats, inverse: Floats, *, narrow
     Args:
         rows: of the sweep.
         weights: (P, M).
-        inverse: (P,), or (P, F) where each fold has its own.
+        inverse: (P,) 1 / temperature.
         narrow: work in float32.
     """
     kind = np.float32 if narrow else np.float64
     points = weights.astype(kind)
-    inverse = inverse if inverse.ndim == 2 else np.repeat(inverse[:, None], rows.num_folds, axis=1)
 
     def of_block(block: Block) -> Floats:
         work = WorkArrays(len(block.rows), kind)
@@ -59,7 +58,7 @@ def derivative_sums(rows: SweepRows, weights: Floats, inverse: Floats, *, narrow
         with np.errstate(all="ignore"):  # what is not finite is not accepted
             for point, weight in enumerate(points):
                 gaps_to_top(scores, weight, work, space=rows.space)
-                masses_at(inverse[point, block.fold], work)
+                masses_at(inverse[point], work)
                 sums[point] = derivatives(block, work)
         return sums
 

@@ -1,7 +1,7 @@
 """The weights of an ensemble: searched, judged by nested cross-validation, with intervals and the bests of subsets."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from fer_lightning.functional._weight_searches import SearchOptions, visited_poi
 from fer_lightning.functional.calibration import fit_temperature
 from fer_lightning.functional.ensemble_sweep import confusions
 from fer_lightning.functional.fusion import fuse_log_probs, fuse_logits
+from fer_lightning.functional.teacher_scales import scaled_outside
 
 __all__ = [
     "CrossValidated",
@@ -81,15 +82,17 @@ def cross_validated(
     finest_step: float = 0.0125,
     greedy_steps: int = 50,
     num_bins: int = 15,
+    scale_teachers: bool = False,
 ) -> CrossValidated:
     """Judge a search by nested cross-validation, so that the figure does not profit from the choice.
 
     For each fold the whole search is run on the rows outside it, as `search_weights` does with these rows and their own
     folds (without folds where only one is left); the temperature of the chosen weights is fitted on the same rows, and
-    the rows of the fold are scored with both.
+    the rows of the fold are scored with both. Temperatures of the teachers are fitted again outside each fold too: among
+    those that are cross-fitted once on all rows, the ones of the other folds have seen it.
 
     Args:
-        teacher_logits: (M, N, 7) float, finite.
+        teacher_logits: (M, N, 7) float, finite; not yet divided by temperatures of the teachers.
         labels: (N,) int64.
         folds: (N,) integers, at least two; rows of one subject or photo belong in one fold.
         spaces: as in `search_weights`, like all the others.
@@ -99,6 +102,7 @@ def cross_validated(
         finest_step: of `simplex`.
         greedy_steps: of `greedy`.
         num_bins: of the ECE.
+        scale_teachers: divide each teacher's logits by a temperature of its own first (`scaled_outside`).
 
     Raises:
         ValueError: as `search_weights`.
@@ -108,12 +112,14 @@ def cross_validated(
     folds, logits = folds.detach().cpu(), rows.teacher_logits
     log_probs = torch.empty_like(logits[0])
     scaled_log_probs = torch.empty_like(log_probs)
-    grids = _grids_outside(rows, folds, options) if search == "grid" else None
+    grids = _grids_outside(rows, folds, options) if search == "grid" and not scale_teachers else None
     fold_weights, fold_spaces = [], []
     for place, fold in enumerate(_names_of(folds)):
         inside = folds == fold
+        if scale_teachers:
+            logits = scaled_outside(rows.teacher_logits, rows.labels, folds, fold)
         if grids is None:
-            rest = rows.of(~inside)
+            rest = replace(rows, teacher_logits=logits).of(~inside)
             visited = [visited_points(rest, space, options) for space in options.spaces]
         else:
             visited = grids[place]

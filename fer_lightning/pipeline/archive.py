@@ -8,8 +8,15 @@ from pathlib import Path
 
 from fer_lightning.errors import FerError
 from fer_lightning.files import explained_write_errors
-from fer_lightning.pipeline.archive_moves import Outcome, Subject, continue_begun, free_target, give_up, move_locked
-from fer_lightning.pipeline.housekeeping_config import ArchiveRun
+from fer_lightning.pipeline.housekeeping.archive_moves import (
+    Outcome,
+    Subject,
+    continue_begun,
+    free_target,
+    give_up,
+    move_locked,
+)
+from fer_lightning.pipeline.housekeeping.config import ArchiveRun
 from fer_lightning.runs.archive_log import archived_already, log_path, read_entries, unfinished_moves
 from fer_lightning.runs.archive_rules import judge_all, run_to_archive, why_not
 from fer_lightning.runs.lock import RunLock, described_holder

@@ -20,8 +20,8 @@ from fer_lightning.data.sources.config import SourceConfig, SourceKind
 from fer_lightning.data.sources.read import read_source
 from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
-from fer_lightning.pipeline.build_files import Outcome, show_build, write_build
 from fer_lightning.pipeline.config import BuildManifestRun
+from fer_lightning.pipeline.manifests.build_files import Outcome, show_build, write_build
 from fer_lightning.runs.build_report import InputManifest, recorded_root
 
 log = logging.getLogger(__name__)

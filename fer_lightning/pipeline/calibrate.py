@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from fer_lightning.errors import FerError
 from fer_lightning.files import explained_write_errors, write_text_atomically
-from fer_lightning.pipeline.calibration_rows import check_val, logits_to_apply_to
 from fer_lightning.pipeline.evaluate import check_beforehand, output_dir
-from fer_lightning.pipeline.evaluation_config import CalibrateRun, EvaluationTarget, GatesConfig
-from fer_lightning.pipeline.subjects import Subject, open_subject
+from fer_lightning.pipeline.evaluation.config import CalibrateRun, EvaluationTarget, GatesConfig
+from fer_lightning.pipeline.evaluation.subjects import Subject, open_subject
+from fer_lightning.pipeline.rows.calibration_rows import check_val, logits_to_apply_to
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.lock import RunLock
 from fer_lightning.training.config import CalibrationConfig, CalibrationMethod

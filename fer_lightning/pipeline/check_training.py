@@ -29,7 +29,7 @@ def check_training(run: CheckTrainingRun) -> None:
     except OSError as error:
         raise FerError(f"cannot make {output}: {error.strerror}; choose another run.root") from error
     with RunLock(output, unlock_stale=run.run.unlock_stale):
-        from fer_lightning.pipeline.teacher_trial import try_teacher  # torch, timm and lightning: seconds
+        from fer_lightning.pipeline.teachers.trial import try_teacher  # torch, timm and lightning: seconds
 
         report = try_teacher(run, selection)
         write_artifact(output / "check.json", report)

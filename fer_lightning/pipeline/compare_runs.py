@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.board_files import attempt, listed, publish, with_refused
 from fer_lightning.pipeline.config import CompareRunsRun, Comparison
+from fer_lightning.pipeline.sweeps.leaderboard_files import attempt, listed, publish, with_refused
 from fer_lightning.runs.comparison import compare
 from fer_lightning.runs.ensemble_comparison import compare_ensembles
 from fer_lightning.runs.ensemble_file import is_ensemble

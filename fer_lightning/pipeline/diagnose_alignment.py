@@ -6,10 +6,10 @@ from pathlib import Path
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
 from fer_lightning.errors import CheckFailedError, FerError
 from fer_lightning.files import explained_write_errors
-from fer_lightning.pipeline.evaluation_config import EvaluationCalibration, EvaluationTarget
-from fer_lightning.pipeline.evaluation_rows import refuse_changes
-from fer_lightning.pipeline.softlabel_diagnosis import manifest_path, of_proof, outside_checks
-from fer_lightning.pipeline.softlabels_config import DiagnoseAlignmentRun
+from fer_lightning.pipeline.evaluation.config import EvaluationCalibration, EvaluationTarget
+from fer_lightning.pipeline.rows.evaluation_rows import refuse_changes
+from fer_lightning.pipeline.softlabels.config import DiagnoseAlignmentRun
+from fer_lightning.pipeline.softlabels.diagnosis import manifest_path, of_proof, outside_checks
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.diagnosis import DIAGNOSIS_FILE, Diagnosis, DiagnosisCheck
 from fer_lightning.runs.softlabel_proofs import FILES, examine_softlabels

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from fer_lightning.errors import FerError
 from fer_lightning.files import explained_write_errors, sha256_of
-from fer_lightning.pipeline.evaluation_config import EvaluateRun
-from fer_lightning.pipeline.evaluation_rows import refuse_changes
-from fer_lightning.pipeline.subjects import (
+from fer_lightning.pipeline.evaluation.config import EvaluateRun
+from fer_lightning.pipeline.evaluation.subjects import (
     Subject,
     calibration_for,
     check_given,
@@ -17,11 +16,12 @@ from fer_lightning.pipeline.subjects import (
     open_subject,
     slice_columns,
 )
+from fer_lightning.pipeline.rows.evaluation_rows import refuse_changes
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.runs.lock import RunLock
 
 if TYPE_CHECKING:
-    from fer_lightning.pipeline.gates import Deployed
+    from fer_lightning.pipeline.evaluation.gates import Deployed
     from fer_lightning.runs.evaluation import Evaluation, GateReport
     from fer_lightning.runs.stored_logits import StoredLogits
     from fer_lightning.training.evaluation import JudgedScores
@@ -50,7 +50,7 @@ def evaluate(run: EvaluateRun) -> None:
         from fer_lightning.reports.evaluation_text import manifests_text
 
         log.info("%s", manifests_text(evaluations))
-    from fer_lightning.pipeline.gates import refuse_failed
+    from fer_lightning.pipeline.evaluation.gates import refuse_failed
 
     refuse_failed(evaluations)
 
@@ -95,7 +95,7 @@ def _on_manifest(run: EvaluateRun, number: int, manifest: str) -> EvaluateRun:
 
 def _reference(run: EvaluateRun, subject: Subject) -> "Deployed | None":
     """Judge the reference of the gates on the candidate's rows."""
-    from fer_lightning.pipeline.gates import Deployed
+    from fer_lightning.pipeline.evaluation.gates import Deployed
 
     given = run.evaluate.gates.reference
     if given is None:
@@ -124,7 +124,7 @@ def _evaluate(run: EvaluateRun) -> "Evaluation":
     subject = open_subject(run, str(run.evaluate.checkpoint), option="evaluate.checkpoint")
     output = output_dir(run, subject.stored, kind="evaluations")
     with RunLock(output, unlock_stale=run.run.unlock_stale):
-        from fer_lightning.pipeline.gates import Deployed, hold_against_gates
+        from fer_lightning.pipeline.evaluation.gates import Deployed, hold_against_gates
 
         judged = _judge(run, subject, num_resamples=run.evaluate.num_resamples)
         gates = hold_against_gates(
@@ -232,7 +232,7 @@ def _write(
 
 def _tell(evaluation: "Evaluation", output: Path) -> None:
     """Say what was found."""
-    from fer_lightning.pipeline.gates import gate_line
+    from fer_lightning.pipeline.evaluation.gates import gate_line
     from fer_lightning.reports.evaluation_text import calibration_line, evaluation_text
 
     result = evaluation.result

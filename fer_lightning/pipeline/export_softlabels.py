@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 from fer_lightning.errors import FerError, TrainingError
 from fer_lightning.files import explained_write_errors
-from fer_lightning.pipeline.evaluation_config import EvaluationTarget
-from fer_lightning.pipeline.evaluation_rows import refuse_changes
-from fer_lightning.pipeline.softlabel_content import ExportContent, export_content
-from fer_lightning.pipeline.softlabel_folder import check_free, softlabels_name
-from fer_lightning.pipeline.softlabel_source import OPTION, FusedSplit, open_source
-from fer_lightning.pipeline.softlabels_config import ExportSoftlabelsRun
+from fer_lightning.pipeline.evaluation.config import EvaluationTarget
+from fer_lightning.pipeline.rows.evaluation_rows import refuse_changes
+from fer_lightning.pipeline.softlabels.config import ExportSoftlabelsRun
+from fer_lightning.pipeline.softlabels.content import ExportContent, export_content
+from fer_lightning.pipeline.softlabels.folder import check_free, softlabels_name
+from fer_lightning.pipeline.softlabels.source import OPTION, FusedSplit, open_source
 from fer_lightning.runs.lock import RunLock
 from fer_lightning.runs.softlabels import ALIGNMENT_FILE, SoftLabelAlignment, SoftLabels
 
 if TYPE_CHECKING:
-    from fer_lightning.pipeline.softlabel_checks import Verification
+    from fer_lightning.pipeline.softlabels.reinference import Verification
     from fer_lightning.runs.ensemble import EnsembleMetrics
 
 log = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _verified(run: ExportSoftlabelsRun, softlabels: SoftLabels, folder: Path) ->
     if not count:
         return None
     from fer_lightning.data.rows.manifest import inspect_manifest
-    from fer_lightning.pipeline.softlabel_checks import deviation_text, drawn_rows, verify_rows
+    from fer_lightning.pipeline.softlabels.reinference import deviation_text, drawn_rows, verify_rows
 
     record = softlabels.record
     manifest = inspect_manifest(Path(record.manifest), root=None if record.root is None else Path(record.root)).manifest
@@ -117,6 +117,8 @@ def _seen(part: FusedSplit) -> int | None:
 def _alignment(
     run: ExportSoftlabelsRun, export: ExportContent, folder: Path, verification: "Verification | None"
 ) -> SoftLabelAlignment:
+    from fer_lightning.runs.softlabel_proofs import report_digests
+
     records = {part.split: part.stored[0].record for part in export.parts}
     recorded = f"as the run of {export.source.teachers[0].given} has recorded"
     return SoftLabelAlignment(
@@ -132,6 +134,7 @@ def _alignment(
         verified_rows=0 if verification is None else verification.num_rows,
         max_abs_difference=0.0 if verification is None else verification.max_abs_difference,
         tolerance=0.0 if verification is None else verification.tolerance,
+        digests=report_digests(folder),
     )
 
 
@@ -153,7 +156,7 @@ def _tell(metrics: "EnsembleMetrics", alignment: SoftLabelAlignment, folder: Pat
 
 def _write(run: ExportSoftlabelsRun, export: ExportContent, folder: Path) -> None:
     """Write every file; the report last, so that it stands for the others."""
-    from fer_lightning.pipeline.softlabel_figures import softlabel_metrics
+    from fer_lightning.pipeline.softlabels.figures import softlabel_metrics
     from fer_lightning.runs.artifacts import write_artifact
     from fer_lightning.runs.ensemble import ENSEMBLE_METRICS_FILE
     from fer_lightning.runs.softlabels_file import write_softlabels

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_lightning.files import explained_write_errors
-from fer_lightning.pipeline.ensemble_config import FuseEnsembleRun, TeacherScaling, WeightSearch
-from fer_lightning.pipeline.opened_ensemble import Opened, open_ensemble
+from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun, TeacherScaling, WeightSearch
+from fer_lightning.pipeline.ensembles.fused_teachers import FusedTeachers, open_fused_teachers
 from fer_lightning.runs.lock import RunLock
 
 if TYPE_CHECKING:
-    from fer_lightning.pipeline.ensemble_search import Searched
-    from fer_lightning.pipeline.judged_teachers import JudgedTeachers
+    from fer_lightning.pipeline.ensembles.judged_teachers import JudgedTeachers
+    from fer_lightning.pipeline.ensembles.weight_choice import Searched
     from fer_lightning.runs.ensemble import Ensemble, EnsembleMetrics
     from fer_lightning.runs.finished_ensemble import FinishedEnsemble
     from fer_lightning.training.fusion import Fusion
@@ -29,8 +29,8 @@ class _Fused:
     searched: "Searched | None"
 
 
-def _judged_teachers(run: FuseEnsembleRun, opened: Opened) -> "JudgedTeachers":
-    from fer_lightning.pipeline.judged_teachers import judged_teachers
+def _judged_teachers(run: FuseEnsembleRun, opened: FusedTeachers) -> "JudgedTeachers":
+    from fer_lightning.pipeline.ensembles.judged_teachers import judged_teachers
 
     config = run.calibration.settled(None)
     scale = run.ensemble.teacher_scaling is TeacherScaling.temperature
@@ -46,15 +46,20 @@ def _fusion(run: FuseEnsembleRun, teachers: "JudgedTeachers") -> "tuple[Fusion, 
         count = len(teachers.names)
         weights = tuple(run.ensemble.weights) or (1 / count,) * count
         return Fusion(run.ensemble.space.value, weights, temperatures), None
-    from fer_lightning.pipeline.ensemble_search import search
+    from fer_lightning.pipeline.ensembles.weight_choice import search
 
     searched = search(run, teachers)
     chosen = searched.report.chosen
     return Fusion(chosen.space, tuple(chosen.weights), temperatures), searched
 
 
-def _fuse(run: FuseEnsembleRun, opened: Opened, *, num_resamples: int) -> _Fused:
-    from fer_lightning.pipeline.judged_ensemble import comparisons, ensemble_metrics, ensemble_record, judge_ensemble
+def _fuse(run: FuseEnsembleRun, opened: FusedTeachers, *, num_resamples: int) -> _Fused:
+    from fer_lightning.pipeline.ensembles.judged_ensemble import (
+        comparisons,
+        ensemble_metrics,
+        ensemble_record,
+        judge_ensemble,
+    )
 
     teachers = _judged_teachers(run, opened)
     fusion, searched = _fusion(run, teachers)
@@ -94,7 +99,7 @@ def _write(folder: Path, done: _Fused) -> None:
         write_artifact(folder / ENSEMBLE_FILE, done.record)
 
 
-def _warn(opened: Opened, record: "Ensemble") -> None:
+def _warn(opened: FusedTeachers, record: "Ensemble") -> None:
     """Say loudly what makes figures doubtful."""
     from fer_lightning.reports.ensemble_text import alarms, seen_in_training
 
@@ -110,7 +115,8 @@ def _warn(opened: Opened, record: "Ensemble") -> None:
 
 def _tell(done: _Fused, folder: Path) -> None:
     """Say what was found."""
-    from fer_lightning.reports.ensemble_text import comparison_text, figures_text, verdict, weights_text
+    from fer_lightning.reports.ensemble_text import comparison_text, figures_text, verdict
+    from fer_lightning.reports.leaderboard_cells import weights_text
     from fer_lightning.reports.weight_search_text import search_text
 
     record, metrics = done.record, done.metrics
@@ -126,7 +132,7 @@ def _tell(done: _Fused, folder: Path) -> None:
     log.info("everything is in %s", folder)
 
 
-def fuse(run: FuseEnsembleRun, opened: Opened, *, compared: bool) -> None:
+def fuse(run: FuseEnsembleRun, opened: FusedTeachers, *, compared: bool) -> None:
     """Fuse and judge one ensemble.
 
     Args:
@@ -162,12 +168,12 @@ def compare_finished(run: FuseEnsembleRun, finished: "FinishedEnsemble") -> None
         run: the typed run that made it.
         finished: the ensemble, fused without a comparison.
     """
-    from fer_lightning.pipeline.judged_ensemble import comparisons, ensemble_metrics, judge_ensemble
+    from fer_lightning.pipeline.ensembles.judged_ensemble import comparisons, ensemble_metrics, judge_ensemble
     from fer_lightning.runs.artifacts import write_artifact
     from fer_lightning.runs.ensemble import ENSEMBLE_METRICS_FILE
     from fer_lightning.training.fusion import Fusion
 
-    opened, record = open_ensemble(run), finished.record
+    opened, record = open_fused_teachers(run), finished.record
     teachers = _judged_teachers(run, opened)
     weights, temperatures = zip(
         *((teacher.weight, teacher.calibration_temperature) for teacher in record.teachers), strict=True
@@ -192,4 +198,4 @@ def fuse_ensemble(run: FuseEnsembleRun) -> None:
             ensemble.
         RunLockedError: another process writes to the same folder.
     """
-    fuse(run, open_ensemble(run), compared=True)
+    fuse(run, open_fused_teachers(run), compared=True)

@@ -17,9 +17,9 @@ from fer_lightning.data.selection import select_rows
 from fer_lightning.errors import FerError
 from fer_lightning.files import explained_write_errors
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.pipeline.ensemble_config import ImportLogitsRun, JoinBy
-from fer_lightning.pipeline.evaluation_config import EvaluationCalibration, EvaluationTarget
-from fer_lightning.pipeline.evaluation_rows import EvaluationRows, refuse_changes
+from fer_lightning.pipeline.evaluation.config import EvaluationCalibration, EvaluationTarget
+from fer_lightning.pipeline.logits.config import ImportLogitsRun, JoinBy
+from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows, refuse_changes
 from fer_lightning.runs.config import RunConfig
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ def _stored(
 ) -> "StoredLogits":
     import torch
 
-    from fer_lightning.pipeline.face_sides import face_sides
-    from fer_lightning.pipeline.row_columns import row_columns
-    from fer_lightning.runs.stored_logits import StoredLogits, StoredLogitsRecord
+    from fer_lightning.pipeline.rows.face_sides import face_sides
+    from fer_lightning.pipeline.rows.row_columns import row_columns
+    from fer_lightning.runs.stored_logits import StoredLogits
+    from fer_lightning.runs.stored_logits_record import StoredLogitsRecord
 
     columns, selection = row_columns(rows), rows.selection
     groups = torch.from_numpy(
@@ -122,7 +123,8 @@ def _is_there(folder: Path, stored: "StoredLogits") -> bool:
     Raises:
         FerError: others lie there.
     """
-    from fer_lightning.runs.stored_logits import RECORD_FILE, read_stored_logits
+    from fer_lightning.runs.stored_logits import read_stored_logits
+    from fer_lightning.runs.stored_logits_record import RECORD_FILE
 
     if not (folder / RECORD_FILE).exists():
         return False

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from fer_lightning.errors import FerError
 from fer_lightning.files import explained_write_errors
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.pipeline.evaluation_rows import refuse_changes
-from fer_lightning.pipeline.softlabels_config import InspectSoftlabelsRun
+from fer_lightning.pipeline.rows.evaluation_rows import refuse_changes
+from fer_lightning.pipeline.softlabels.config import InspectSoftlabelsRun
 from fer_lightning.runs.config import RunConfig
 
 if TYPE_CHECKING:

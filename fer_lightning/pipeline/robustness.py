@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from fer_lightning.errors import FerError
 from fer_lightning.files import explained_write_errors, write_text_atomically
 from fer_lightning.pipeline.evaluate import check_beforehand, output_dir
-from fer_lightning.pipeline.evaluation_config import Corruption, EvaluationCalibration, EvaluationTarget, RobustnessRun
-from fer_lightning.pipeline.evaluation_rows import EvaluationRows, evaluation_rows, refuse_changes
-from fer_lightning.pipeline.scores import ModelFile, find_model, scores_of
-from fer_lightning.pipeline.subjects import Subject, calibration_for, is_stored
+from fer_lightning.pipeline.evaluation.config import Corruption, EvaluationCalibration, EvaluationTarget, RobustnessRun
+from fer_lightning.pipeline.evaluation.ensemble_subject import model_rows
+from fer_lightning.pipeline.evaluation.subjects import Subject, calibration_for
+from fer_lightning.pipeline.logits.scores import ModelFile, find_model, scores_of
+from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows, refuse_changes
 from fer_lightning.runs.lock import RunLock
+from fer_lightning.runs.stored_logits_record import is_stored
 
 if TYPE_CHECKING:
     from fer_lightning.runs.artifacts import CalibrationRecord
@@ -178,13 +180,13 @@ def robustness(run: RobustnessRun) -> None:
     Every rendition's logits are stored, and taken by a later call.
 
     Raises:
-        FerError: no model, stored logits in its place, no rows, or an option that would have no effect.
+        FerError: no model, an ensemble's folder or stored logits in its place, no rows, or an option that would have no effect.
         RunLockedError: another call writes to the same directory.
     """
     _refuse_what_has_no_effect(run)
     check_beforehand(run)
     model = find_model(run.evaluate.checkpoint, option=_OPTION)
-    rows = evaluation_rows(run, model.path.parent)
+    rows = model_rows(run, model, option=_OPTION)
     if not len(rows.selection.rows[rows.split]):
         raise FerError(f"{rows.manifest} has no {rows.split} rows")
     log.info("clean pictures")

@@ -4,13 +4,13 @@ import logging
 from dataclasses import replace
 
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.ensemble_config import StoreLogitsRun
-from fer_lightning.pipeline.evaluation_config import EvaluationTarget
-from fer_lightning.pipeline.evaluation_rows import EvaluationRows, refuse_changes
-from fer_lightning.pipeline.scores import Asked, ModelFile, all_scores, ask, find_model, folder_of
-from fer_lightning.pipeline.teacher_rows import rows_of_models
+from fer_lightning.pipeline.evaluation.config import EvaluationTarget
+from fer_lightning.pipeline.logits.config import StoreLogitsRun
+from fer_lightning.pipeline.logits.scores import Asked, ModelFile, all_scores, ask, find_model, folder_of
+from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows, refuse_changes
+from fer_lightning.pipeline.rows.rows_of_models import rows_of_models
 from fer_lightning.runs.config import RunConfig
-from fer_lightning.runs.stored_logits import RECORD_FILE
+from fer_lightning.runs.stored_logits_record import RECORD_FILE
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fer_lightning.errors import FerError
 from fer_lightning.files import explained_write_errors, write_text_atomically
-from fer_lightning.pipeline.housekeeping_config import SummariseRun
+from fer_lightning.pipeline.housekeeping.config import SummariseRun
 from fer_lightning.reports.summary_page import console_summary, csv_summary, markdown_summary
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.references import references

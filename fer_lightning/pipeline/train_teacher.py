@@ -6,9 +6,9 @@ from pathlib import Path
 from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
-from fer_lightning.pipeline.ancestors import records_from
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.seen_in_training import refuse_seen_by
+from fer_lightning.pipeline.rows.ancestors import records_from
+from fer_lightning.pipeline.rows.seen_in_training import refuse_seen_by
 from fer_lightning.reports.tables import figures_table
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint
 from fer_lightning.runs.checkpoint_file import check_checkpoint_file
@@ -154,7 +154,7 @@ def train_teacher(run: TrainTeacherRun) -> None:
     with open_run_directory(path, run, on_existing=run.run.on_existing, unlock_stale=run.run.unlock_stale) as directory:
         log.info("%s: %d train and %d val rows", path, len(selection.rows["train"]), len(selection.rows["val"]))
         _warn_of_what_never_starts(run)
-        from fer_lightning.pipeline.teacher_fit import fit_teacher  # torch, timm and lightning: seconds
+        from fer_lightning.pipeline.teachers.training import fit_teacher  # torch, timm and lightning: seconds
 
         metrics = fit_teacher(run, selection, directory)
         if metrics is None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from fer_lightning.errors import FerError, FinishedRunError
 from fer_lightning.files import sha256_of
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.seen_in_training import refuse_seen
+from fer_lightning.pipeline.rows.seen_in_training import refuse_seen
+from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
 from fer_lightning.pipeline.train_teacher import select_teacher_rows, teacher_directory, train_teacher
-from fer_lightning.pipeline.two_stage_config import TrainTwoStageRun
 from fer_lightning.reports.tables import text_table
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.phases import finished_epochs, read_phases

@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Sequence
 
-from fer_lightning.reports.ensemble_text import verdict, weights_text
-from fer_lightning.reports.leaderboard_cells import NONE, bare, markdown_table, shortened
+from fer_lightning.reports.ensemble_text import verdict
+from fer_lightning.reports.leaderboard_cells import NONE, bare, markdown_table, shortened, weights_text
 from fer_lightning.reports.tables import text_table
 from fer_lightning.runs.ensemble_board import (
     ENSEMBLE_FIGURES,

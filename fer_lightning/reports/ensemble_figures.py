@@ -14,6 +14,7 @@ from fer_lightning.runs.ensemble import FusionFigures, WeightSearchReport
 WEIGHTS_FIGURE, DIVERSITY_FIGURE = "weights.png", "diversity.png"
 _BLUE, _RED, _GREY = "#2b6cb0", "#c53030", "#718096"
 _MOST_BARS = 20
+_DARK = 0.6  # of a shade, above which black cannot be read
 _HEIGHT = math.sqrt(3) / 2
 """Of a triangle of side 1."""
 
@@ -42,7 +43,7 @@ def _triangle(figure: Figure, axes: Axes, points: Sequence[FusionFigures], names
     corners = ((0, -0.07, "center"), (1, -0.07, "center"), (0.5, _HEIGHT + 0.03, "center"))
     for name, (x, y, side) in zip(names, corners, strict=True):
         axes.text(x, y, name, ha=side)
-    axes.set_title(space)
+    axes.set_title(space, pad=16)
     axes.set_aspect("equal")
     axes.axis("off")
     figure.colorbar(shown, ax=axes, label="macro-F1", shrink=0.7)
@@ -99,13 +100,14 @@ def diversity_figure(report: WeightSearchReport) -> Figure:
     figure = Figure(figsize=(9.2, 4.2), layout="constrained")
     tables = (("disagreement", disagreement), ("correlation of errors", correlation))
     for axes, (title, table) in zip(figure.subplots(1, 2), tables, strict=True):
-        image = axes.imshow(np.ma.masked_invalid(table), cmap="Blues")
+        image = axes.imshow(np.ma.masked_invalid(table), cmap="Blues", vmin=0, vmax=1)
         axes.set_xticks(range(len(place)), report.teachers, rotation=45, ha="right")
         axes.set_yticks(range(len(place)), report.teachers)
         axes.set_title(title)
         for (row, column), value in np.ndenumerate(table):
             if not math.isnan(value):
-                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=_RED, fontsize=9)
+                ink = "white" if value > _DARK else "black"
+                axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=ink, fontsize=9)
         figure.colorbar(image, ax=axes, shrink=0.8)
     return figure
 

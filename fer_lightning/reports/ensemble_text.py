@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fer_lightning.reports.leaderboard_cells import NONE, bare
+from fer_lightning.reports.leaderboard_cells import bare, cell
 from fer_lightning.reports.tables import text_table
 from fer_lightning.runs.artifacts import CalibrationRecord, EvaluatedCheckpoint
 from fer_lightning.runs.ensemble import Ensemble, EnsembleMetrics, PairedFigure, TeacherComparison
@@ -17,16 +17,11 @@ _FIGURES = {
 }
 
 
-def weights_text(weights: dict[str, float]) -> str:
-    """Return shares for people, e.g. `0.7 RN18 + 0.3 B3`."""
-    return " + ".join(f"{weight:.4g} {name}" for name, weight in weights.items())
-
-
 def _row(name: str, result: EvaluatedCheckpoint) -> list[str]:
     raw, scaled = result.raw, result.scaled
     hits = [raw.accuracy, raw.macro_f1, raw.minority_f1]
     kept = [None, None] if scaled is None else [scaled.nll, scaled.ece]
-    cells = [NONE if value is None else bare(value) for value in (*hits, raw.nll, kept[0], raw.ece, kept[1])]
+    cells = [cell(value) for value in (*hits, raw.nll, kept[0], raw.ece, kept[1])]
     return [name, *cells, bare((raw if scaled is None else scaled).brier)]
 
 

@@ -1,15 +1,35 @@
 """What stands in the cells of leaderboards, for consoles, Markdown and HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fer_lightning.runs.leaderboard import OverSeeds
 
 NONE = "-"
+RANKING_LABELS = {
+    "macro_f1": "macro-F1",
+    "minority_f1": "minority-F1",
+    "ece": "ECE",
+    "ece_scaled": "ECE scaled",
+    "accuracy": "accuracy",
+    "nll": "NLL",
+    "nll_scaled": "NLL scaled",
+}
+"""Figures that runs of any kind are ranked by, in the order of tables."""
 
 
 def bare(number: float) -> str:
     """Return four decimals without a leading zero, e.g. `.7902`."""
     return f"{number:.4f}".replace("0.", ".", 1) if abs(number) < 1 else f"{number:.4f}"
+
+
+def cell(number: float | None) -> str:
+    """Return a figure, `-` where there is none."""
+    return NONE if number is None else bare(number)
+
+
+def weights_text(weights: Mapping[str, float]) -> str:
+    """Return the shares of teachers, e.g. `0.7 RN18 + 0.3 B3`."""
+    return " + ".join(f"{weight:.4g} {name}" for name, weight in weights.items()) or NONE
 
 
 def spread(figure: OverSeeds | None) -> str:

@@ -5,21 +5,11 @@ import io
 from collections import Counter
 from collections.abc import Sequence
 
-from fer_lightning.reports.leaderboard_cells import NONE, markdown_table
+from fer_lightning.reports.leaderboard_cells import NONE, RANKING_LABELS, cell, markdown_table
 from fer_lightning.reports.tables import text_table
-from fer_lightning.reports.triage_page import figure_cell
 from fer_lightning.runs.leaderboard import LeftOut
 from fer_lightning.runs.summary import RunSummary, Summary, SummaryTable
 
-_LABELS = {
-    "macro_f1": "macro-F1",
-    "minority_f1": "minority-F1",
-    "ece": "ECE",
-    "ece_scaled": "ECE scaled",
-    "accuracy": "accuracy",
-    "nll": "NLL",
-    "nll_scaled": "NLL scaled",
-}
 _STEP = 1024
 _MOST_NAMED = 3
 
@@ -62,14 +52,14 @@ def heading_of(table: SummaryTable) -> str:
 
 
 def _figures_table(table: SummaryTable) -> str:
-    header = ["#", "run", "kind", "state", *_LABELS.values(), "best", "seeds", "size", "changed", "references"]
+    header = ["#", "run", "kind", "state", *RANKING_LABELS.values(), "best", "seeds", "size", "changed", "references"]
     rows = [
         [
             str(place),
             f"`{run.run}`",
             run.kind,
             _state(run),
-            *(figure_cell(run.figures, name) for name in _LABELS),
+            *(cell(run.figures.get(name)) for name in RANKING_LABELS),
             "best" if run.best else "",
             *_origin_cells(run),
         ]
@@ -81,7 +71,7 @@ def _figures_table(table: SummaryTable) -> str:
 def _plain_table(runs: Sequence[RunSummary]) -> str:
     header = ["run", "kind", "state", "rows", "macro-F1", "seeds", "size", "changed", "references"]
     rows = [
-        [f"`{run.run}`", run.kind, _state(run), _rows(run), figure_cell(run.figures, "macro_f1"), *_origin_cells(run)]
+        [f"`{run.run}`", run.kind, _state(run), _rows(run), cell(run.figures.get("macro_f1")), *_origin_cells(run)]
         for run in runs
     ]
     return markdown_table(header, rows)
@@ -136,13 +126,24 @@ def markdown_summary(summary: Summary) -> str:
 
 def csv_summary(summary: Summary) -> str:
     """Return one line per run; empty where something is not known."""
-    header = ["run", "kind", "state", "reason", "locked_by", "split", "n", "row_set_fingerprint", *_LABELS, "best"]
+    header = [
+        "run",
+        "kind",
+        "state",
+        "reason",
+        "locked_by",
+        "split",
+        "n",
+        "row_set_fingerprint",
+        *RANKING_LABELS,
+        "best",
+    ]
     header += ["seeds", "size_bytes", "changed", "needed_by", "named_by"]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(header)
     for run in summary.runs:
-        figures = [run.figures.get(name) for name in _LABELS]
+        figures = [run.figures.get(name) for name in RANKING_LABELS]
         rows = [run.split, run.n, run.row_set_fingerprint]
         several = [" ".join(map(str, run.seeds)), run.size_bytes, run.changed]
         named = [" ".join(run.needed_by), " ".join(run.named_by)]

@@ -2,27 +2,12 @@
 
 from pathlib import PurePosixPath
 
-from fer_lightning.reports.leaderboard_cells import NONE, bare, markdown_table
+from fer_lightning.reports.leaderboard_cells import NONE, RANKING_LABELS, bare, cell, markdown_table, weights_text
 from fer_lightning.reports.tables import text_table
 from fer_lightning.runs.leaderboard import LeftOut
 from fer_lightning.runs.triage import BAD_LIST, Triage, TriagedRun, TriageTable
 
-_LABELS = {
-    "macro_f1": "macro-F1",
-    "minority_f1": "minority-F1",
-    "ece": "ECE",
-    "ece_scaled": "ECE scaled",
-    "accuracy": "accuracy",
-    "nll": "NLL",
-    "nll_scaled": "NLL scaled",
-}
 _ON_CONSOLE = ("macro_f1", "minority_f1", "ece", "ece_scaled", "accuracy")
-
-
-def figure_cell(figures: dict[str, float | None], name: str) -> str:
-    """Return a figure with four decimals, `-` where there is none."""
-    value = figures.get(name)
-    return NONE if value is None else bare(value)
 
 
 def marks_of(run: TriagedRun) -> str:
@@ -35,11 +20,6 @@ def marks_of(run: TriagedRun) -> str:
     return "; ".join(marks)
 
 
-def weights_text(weights: dict[str, float]) -> str:
-    """Return shares by teacher, e.g. `.4 RN18 + .6 B3`."""
-    return " + ".join(f"{weight:.4g} {name}" for name, weight in weights.items()) or NONE
-
-
 def heading_of(table: TriageTable) -> str:
     """Return what stands above a table."""
     number = len(table.runs)
@@ -50,11 +30,11 @@ def heading_of(table: TriageTable) -> str:
 
 def console_triage(table: TriageTable) -> str:
     """Return a table for the console, best first."""
-    header = ["run", *(_LABELS[name] for name in _ON_CONSOLE), "marks"]
+    header = ["run", *(RANKING_LABELS[name] for name in _ON_CONSOLE), "marks"]
     rows = [
         [
             f"{run.place} {PurePosixPath(run.run).name}",
-            *(figure_cell(run.figures, name) for name in _ON_CONSOLE),
+            *(cell(run.figures.get(name)) for name in _ON_CONSOLE),
             " ".join(
                 word
                 for word, holds in (
@@ -73,7 +53,7 @@ def console_triage(table: TriageTable) -> str:
 
 
 def _markdown_table(table: TriageTable) -> str:
-    header = ["#", "run", "kind", "space", "weights", *_LABELS.values(), "below the best", "marks"]
+    header = ["#", "run", "kind", "space", "weights", *RANKING_LABELS.values(), "below the best", "marks"]
     rows = [
         [
             str(run.place),
@@ -81,7 +61,7 @@ def _markdown_table(table: TriageTable) -> str:
             run.kind,
             run.space or NONE,
             weights_text(run.weights),
-            *(figure_cell(run.figures, name) for name in _LABELS),
+            *(cell(run.figures.get(name)) for name in RANKING_LABELS),
             bare(run.drop),
             marks_of(run),
         ]

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from fer_lightning.reports.leaderboard_cells import NONE, bare
+from fer_lightning.reports.leaderboard_cells import NONE, bare, cell
 from fer_lightning.reports.tables import text_table
 from fer_lightning.runs.ensemble import FusionFigures, SubsetBest, WeightSearchReport
 
@@ -39,19 +39,15 @@ def _weights(report: WeightSearchReport) -> str:
     return text_table(["teacher", "weight", f"{100 * report.confidence:g} % interval", "has any"], rows)
 
 
-def _optional(value: float | None) -> str:
-    return NONE if value is None else bare(value)
-
-
 def _diversity(report: WeightSearchReport) -> str:
     rows = [
         [
             " and ".join(pair.teachers),
             bare(pair.disagreement),
-            _optional(pair.error_correlation),
+            cell(pair.error_correlation),
             bare(pair.both_wrong),
             bare(pair.one_right),
-            _optional(pair.cohen_kappa),
+            cell(pair.cohen_kappa),
         ]
         for pair in report.diversity
     ]

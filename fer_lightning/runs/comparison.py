@@ -7,15 +7,13 @@ from pathlib import Path
 
 from fer_lightning.errors import FerError
 from fer_lightning.runs.baseline import take_differences
+from fer_lightning.runs.document_order import DOCUMENT_ORDER, document_place
 from fer_lightning.runs.finished_run import FinishedRun
 from fer_lightning.runs.leaderboard import FIGURES, ComparedRecipe, Leaderboard, LeaderboardTable, LeftOut, OverSeeds
 from fer_lightning.runs.recipes import ABSENT, group_recipes, recipe_names, telling_options
 
 ORDER = (
-    "macro_f1, higher",
-    "minority_f1, higher",
-    "ece as deployed (scaled where there is a calibration), lower",
-    "accuracy, higher",
+    *DOCUMENT_ORDER,
     "deviation of macro_f1, lower",
     "minutes, fewer",
 )
@@ -82,7 +80,10 @@ def rank_of(figures: Mapping[str, OverSeeds | None], minutes: float) -> tuple[fl
     ece = means["ece"] if figures["ece_scaled"] is None else means["ece_scaled"]
     macro_f1 = figures["macro_f1"]
     deviation = math.inf if macro_f1 is None or macro_f1.deviation is None else macro_f1.deviation
-    return -means["macro_f1"], -means["minority_f1"], ece, -means["accuracy"], deviation, minutes
+    place = document_place(
+        macro_f1=means["macro_f1"], minority_f1=means["minority_f1"], ece=ece, accuracy=means["accuracy"]
+    )
+    return *place, deviation, minutes
 
 
 def _table(rows: _Rows, runs: Sequence[FinishedRun], folder: Path) -> tuple[LeaderboardTable, list[LeftOut]]:

@@ -1,7 +1,7 @@
 """`ensemble.json` and the files beside it: which teachers are averaged how, what that reaches, and how it was chosen."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import ConfigDict
 
@@ -124,6 +124,40 @@ class EnsembleMetrics:
     """On the first judged split (val for an ensemble), by macro-F1, minority-F1, ECE, accuracy."""
     against_best_teacher: list[TeacherComparison]
     """On each judged split; empty for soft labels."""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        name: str,
+        space: str,
+        weights: dict[str, float],
+        evaluated: list[EvaluatedCheckpoint],
+        teachers: dict[str, list[EvaluatedCheckpoint]],
+        best_teacher: str,
+        against_best_teacher: list[TeacherComparison],
+    ) -> Self:
+        """Return the figures under the names of the documents: those of the first judged split."""
+        first = evaluated[0]
+        return cls(
+            name=name,
+            split=first.split,
+            n=first.n,
+            row_set_fingerprint=first.row_set_fingerprint,
+            accuracy=first.raw.accuracy,
+            macro_f1=first.raw.macro_f1,
+            minority_f1=first.raw.minority_f1,
+            per_class_f1=first.raw.per_class_f1,
+            nll=first.raw.nll,
+            ece=first.raw.ece,
+            brier=first.raw.brier,
+            weights=weights,
+            space=space,
+            evaluated=evaluated,
+            teachers=teachers,
+            best_teacher=best_teacher,
+            against_best_teacher=against_best_teacher,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

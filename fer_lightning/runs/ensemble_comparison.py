@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fer_lightning.errors import FerError
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint
+from fer_lightning.runs.document_order import DOCUMENT_ORDER, place_of
 from fer_lightning.runs.ensemble_board import (
     NOT_CHOSEN_BY,
     ComparedEnsemble,
@@ -18,15 +19,10 @@ from fer_lightning.runs.finished_ensemble import FinishedEnsemble
 from fer_lightning.runs.leaderboard import LeftOut
 
 ENSEMBLE_ORDER = (
-    "macro_f1, higher",
-    "minority_f1, higher",
-    "ece as deployed (scaled where there is a calibration), lower",
-    "accuracy, higher",
+    *DOCUMENT_ORDER,
     "teachers with a share, fewer",
 )
 """What decides a place, the first one first; all on val."""
-_DIGITS = 9
-"""What is behind them is rounding."""
 _Rows = tuple[str, str, int, int]
 """View, fingerprint, rows and ECE bins: what figures must share to be compared."""
 
@@ -62,17 +58,6 @@ def headline(result: EvaluatedCheckpoint) -> Figures:
         "nll_scaled": None if scaled is None else scaled.nll,
         "brier": raw.brier,
     }
-
-
-def place_of(result: EvaluatedCheckpoint) -> tuple[float, float, float, float]:
-    """Return what models are ordered by, smaller first: macro-F1, minority-F1, ECE as deployed, accuracy."""
-    raw, ece = result.raw, (result.raw if result.scaled is None else result.scaled).ece
-    return (
-        round(-raw.macro_f1, _DIGITS),
-        round(-raw.minority_f1, _DIGITS),
-        round(ece, _DIGITS),
-        round(-raw.accuracy, _DIGITS),
-    )
 
 
 def _place(ensemble: FinishedEnsemble) -> tuple[float | str, ...]:

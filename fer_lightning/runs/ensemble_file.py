@@ -1,4 +1,4 @@
-"""Reads `ensemble.json` back, refuses one that could not be computed as it says, and finds its teachers' files."""
+"""Reads `ensemble.json` back, and refuses one that could not be computed as it says, or not as one network."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from fer_lightning.errors import FerError
 from fer_lightning.labels import check_class_order
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE, Ensemble, EnsembleTeacher
-from fer_lightning.runs.stored_logits import RECORD_FILE, StoredLogitsRecord
+from fer_lightning.runs.ensemble_teachers import teacher_file, with_a_share
 
 ENSEMBLE_ONNX_FILE = "ensemble.onnx"
 _SPACES = ("logit", "prob")
@@ -88,43 +88,6 @@ def most_seen(counts: Sequence[int | None]) -> int | None:
     return max(known) if len(known) == len(counts) else None
 
 
-def used_teachers(ensemble: Ensemble) -> list[EnsembleTeacher]:
-    """Return the teachers that have a share; one of weight 0 is never computed."""
-    return [teacher for teacher in ensemble.teachers if teacher.weight > 0]
-
-
-def teacher_file(teacher: EnsembleTeacher, *, where: str) -> Path:
-    """Return where the checkpoint or ONNX file of a teacher lies.
-
-    Args:
-        teacher: of kind `checkpoint` or `onnx`; stored logits stand for the file that they are of.
-        where: the ensemble, for messages.
-
-    Raises:
-        FerError: it is gone.
-    """
-    path = Path(teacher.given)
-    if (path / RECORD_FILE).is_file():
-        path = Path(read_artifact(path / RECORD_FILE, StoredLogitsRecord).run_dir)
-    file = path / teacher.checkpoint if path.is_dir() else path
-    if not file.is_file():
-        raise FerError(f"{where}: teacher {teacher.name} is gone: no file {file}, seen from this folder")
-    return file
-
-
-def check_teacher_digest(teacher: EnsembleTeacher, file: object, sha256: str, *, where: str) -> None:
-    """Refuse a file that has taken the place of a teacher.
-
-    Raises:
-        FerError: its digest is not that of `ensemble.json`.
-    """
-    if sha256 != teacher.checkpoint_sha256:
-        raise FerError(
-            f"{where}: {file} is no longer the teacher {teacher.name} that the ensemble was made of: its sha256 is {sha256[:12]}, "
-            f"that of {ENSEMBLE_FILE} {teacher.checkpoint_sha256[:12]}. Bring the file back, or fuse again"
-        )
-
-
 def check_network(ensemble: Ensemble, *, where: str) -> list[tuple[EnsembleTeacher, Path]]:
     """Return the teachers that have a share with their checkpoints, if they can be one network, without loading torch.
 
@@ -140,10 +103,10 @@ def check_network(ensemble: Ensemble, *, where: str) -> list[tuple[EnsembleTeach
             f"{where}: weights and calibration are those of view {ensemble.view}, and a network sees each picture once; "
             "fuse the teachers with evaluate.view=single"
         )
-    for teacher in used_teachers(ensemble):
+    for teacher in with_a_share(ensemble.teachers):
         if teacher.kind != "checkpoint":
             raise FerError(
                 f"{where}: teacher {teacher.name} ({teacher.given}) is of kind {teacher.kind}, and a network is made of checkpoints; "
                 "name its run or checkpoint among ensemble.teachers, or fuse stored logits: task=evaluate with the ensemble's folder"
             )
-    return [(teacher, teacher_file(teacher, where=where)) for teacher in used_teachers(ensemble)]
+    return [(teacher, teacher_file(teacher, where=where)) for teacher in with_a_share(ensemble.teachers)]

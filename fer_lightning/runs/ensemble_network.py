@@ -9,13 +9,8 @@ from fer_lightning.files import sha256_of
 from fer_lightning.models.fused_classifier import FusedClassifier
 from fer_lightning.runs.checkpoint import ClassifierCheckpoint, read_checkpoint
 from fer_lightning.runs.ensemble import Ensemble, EnsembleTeacher
-from fer_lightning.runs.ensemble_file import (
-    check_network,
-    check_teacher_digest,
-    ensemble_file,
-    read_ensemble,
-    used_teachers,
-)
+from fer_lightning.runs.ensemble_file import check_network, ensemble_file, read_ensemble
+from fer_lightning.runs.ensemble_teachers import check_teacher_digest, with_a_share
 
 
 @dataclass(frozen=True)
@@ -34,7 +29,7 @@ class EnsembleNetwork:
 
     def build(self) -> FusedClassifier:
         """Return the network in evaluation mode."""
-        teachers = used_teachers(self.ensemble)
+        teachers = with_a_share(self.ensemble.teachers)
         fused = FusedClassifier(
             [checkpoint.build() for checkpoint in self.checkpoints],
             space=self.ensemble.space,
@@ -70,7 +65,7 @@ def read_ensemble_network(path: Path, *, option: str) -> EnsembleNetwork:
     """
     ensemble = read_ensemble(path, option=option)
     file = ensemble_file(path)
-    where, teachers = f"{option}: {file}", used_teachers(ensemble)
+    where, teachers = f"{option}: {file}", with_a_share(ensemble.teachers)
     checkpoints = []
     for teacher, teacher_path in check_network(ensemble, where=where):
         checkpoint = read_checkpoint(teacher_path, option=option)

@@ -8,7 +8,7 @@ from fer_lightning.files import sha256_of
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint, read_artifact
 from fer_lightning.runs.evaluation import Evaluation, Range
 from fer_lightning.runs.finished_run import FinishedRun, read_finished_run
-from fer_lightning.runs.stored_logits import RECORD_FILE, StoredLogitsRecord
+from fer_lightning.runs.stored_logits_record import RECORD_FILE, StoredLogitsRecord, stored_folder
 
 EVALUATION_FILE = "evaluation.json"
 _RANGED = ("macro_f1", "minority_f1", "accuracy", "ece", "nll")
@@ -60,7 +60,7 @@ class FinishedEvaluation:
 def _model_file(record: Evaluation) -> Path:
     """Return the file that was judged, which may have been named by its run directory or by its stored logits."""
     given = Path(record.model)
-    stored = (given if given.is_dir() else given.parent) / RECORD_FILE
+    stored = stored_folder(given) / RECORD_FILE
     if given.name != record.result.checkpoint and stored.is_file():
         logits = read_artifact(stored, StoredLogitsRecord)
         return Path(logits.run_dir) / logits.checkpoint

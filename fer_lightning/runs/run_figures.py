@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fer_lightning.errors import FerError
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint, ReliabilityMetrics, read_artifact
+from fer_lightning.runs.document_order import document_place
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE, ENSEMBLE_METRICS_FILE, EnsembleMetrics
 from fer_lightning.runs.evaluation import Evaluation
 from fer_lightning.runs.run_folders import KINDS, RunFolder
@@ -90,7 +91,7 @@ def _number(judged: Judged, name: str) -> float:
 def place_of(judged: Judged, ece: str) -> tuple[float, float, float, float]:
     """Return what decides, smaller first: macro-F1, minority-F1, ECE (lower is better), accuracy."""
     macro_f1, minority_f1, accuracy = (_number(judged, name) for name in ("macro_f1", "minority_f1", "accuracy"))
-    return -macro_f1, -minority_f1, _number(judged, ece), -accuracy
+    return document_place(macro_f1=macro_f1, minority_f1=minority_f1, ece=_number(judged, ece), accuracy=accuracy)
 
 
 def _of_checkpoint(result: EvaluatedCheckpoint, where: Path, view: str = "single") -> RunFigures:

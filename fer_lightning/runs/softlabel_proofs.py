@@ -1,10 +1,6 @@
 """Computes every digest and number that soft labels carry again, and tells one by one which of them hold."""
 
 import hashlib
-import io
-import json
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.rows.row_id import row_set_fingerprint
 from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
@@ -22,6 +17,16 @@ from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE, ENSEMBLE_METRICS_FILE, EnsembleMetrics
 from fer_lightning.runs.ensemble_file import read_ensemble
 from fer_lightning.runs.logit_checks import no_logits
+from fer_lightning.runs.softlabel_layout import (
+    array_kinds,
+    array_names,
+    fingerprints,
+    index_columns,
+    read_bytes,
+    row_digest,
+    row_ids_of,
+    unpacked_arrays,
+)
 from fer_lightning.runs.softlabels import (
     ALIGNMENT_FILE,
     CLASS_ORDER_FILE,
@@ -42,10 +47,7 @@ FILES = (
     ENSEMBLE_METRICS_FILE,
     ALIGNMENT_FILE,
 )
-INDEX_COLUMNS: dict[str, type] = {"i": int, "image_path": str, "source": str, "y": int, "row_id": str, "split": str}
-NUM_DRAWS = 5
 _SHOWN = 3
-_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, KeyError)
 
 
 @dataclass(frozen=True)
@@ -92,73 +94,10 @@ class Examined:
         return content
 
 
-def array_names(num_views: int) -> list[str]:
-    """Return the arrays of `softlabels.npz`, in its order.
-
-    Args:
-        num_views: the plain one included.
-    """
-    return ["logits", "y", "row_ids", *(["view_logits", "view_draws"] if num_views > 1 else [])]
-
-
-def row_digest(row_ids: Sequence[str]) -> str:
-    """Return the SHA-256 of row ids in their order, one in a line."""
-    return hashlib.sha256("".join(f"{row_id}\n" for row_id in row_ids).encode()).hexdigest()
-
-
-def fingerprints(row_ids: Sequence[str], labels: Sequence[int], splits: Sequence[str]) -> dict[str, str]:
-    """Return the row-set fingerprint of each split, in the order in which they come."""
-    rows_of: dict[str, list[int]] = {}
-    for row, split in enumerate(splits):
-        rows_of.setdefault(split, []).append(row)
-    return {
-        split: row_set_fingerprint((row_ids[row] for row in rows), (EMOTIONS[labels[row]] for row in rows))
-        for split, rows in rows_of.items()
-    }
-
-
-def _kinds(record: HashManifest) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Return type and shape of each array."""
-    n, others = record.n, len(record.views) - 1
-    kinds = {"logits": (record.dtype, (n, NUM_CLASSES)), "y": ("uint8", (n,)), "row_ids": ("|S64", (n,))}
-    views = {
-        "view_logits": (record.dtype, (others, n, NUM_CLASSES)),
-        "view_draws": ("float64", (others, n, NUM_DRAWS)),
-    }
-    return kinds | (views if others > 0 else {})
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FerError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _unpacked(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise FerError(f"{path} is damaged or cut short: its {len(content)} bytes are no archive of arrays")
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except _DAMAGE as error:
-        raise FerError(f"{path} is damaged or cut short: {str(error).splitlines()[0]}") from error
-
-
-def _lines(path: Path, content: bytes) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {name: [] for name in INDEX_COLUMNS}
-    for number, line in enumerate(content.splitlines(), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise FerError(f"{path} line {number} is no JSON: {error}") from error
-        if not isinstance(row, dict) or row.keys() != INDEX_COLUMNS.keys():
-            raise FerError(f"{path} line {number} must have {', '.join(INDEX_COLUMNS)} and nothing else")
-        for name, value in row.items():
-            if type(value) is not INDEX_COLUMNS[name]:
-                raise FerError(f"{path} line {number}: {name} is {value!r}, no {INDEX_COLUMNS[name].__name__}")
-            columns[name].append(value)
-    return columns
+def report_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that the report vouches for, as far as they are there."""
+    files = [folder / name for name in (HASH_FILE, CLASS_ORDER_FILE, ENSEMBLE_METRICS_FILE)]
+    return {file.name: sha256_of(file) for file in files if file.is_file()}
 
 
 def _examine_records(seen: Examined, files: Sequence[str]) -> bool:
@@ -181,14 +120,14 @@ def _examine_records(seen: Examined, files: Sequence[str]) -> bool:
 
 def _examine_arrays(seen: Examined, record: HashManifest) -> None:
     path = seen.folder / SOFTLABELS_FILE
-    content = seen.read(f"{SOFTLABELS_FILE} readable", lambda: _bytes(path), "readable")
+    content = seen.read(f"{SOFTLABELS_FILE} readable", lambda: read_bytes(path), "readable")
     if content is None:
         return
-    arrays = seen.read(f"{SOFTLABELS_FILE} whole", lambda: _unpacked(path, content), "whole")
+    arrays = seen.read(f"{SOFTLABELS_FILE} whole", lambda: unpacked_arrays(path, content), "whole")
     seen.hold(f"SHA-256 of {SOFTLABELS_FILE}", hashlib.sha256(content).hexdigest(), record.softlabels_sha256)
     if arrays is None:
         return
-    kinds = _kinds(record)
+    kinds = array_kinds(record)
     found = {name: f"{array.dtype.str.lstrip('|')} {array.shape}" for name, array in arrays.items()}
     expected = {name: f"{np.dtype(kind).str.lstrip('|')} {shape}" for name, (kind, shape) in kinds.items()}
     if not seen.hold(f"arrays of {SOFTLABELS_FILE}", found, expected):
@@ -202,24 +141,17 @@ def _examine_arrays(seen: Examined, record: HashManifest) -> None:
         seen.hold("view_draws", "in [0, 1)" if inside else "outside [0, 1)", "in [0, 1)")
     highest = int(arrays["y"].max())
     seen.hold("y", f"0..{highest}" if highest >= NUM_CLASSES else "classes", "classes")
-    row_ids = seen.read("row ids readable", lambda: _decoded(arrays["row_ids"]), "text")
+    row_ids = seen.read("row ids readable", lambda: row_ids_of(arrays["row_ids"]), "text")
     seen.row_ids = () if row_ids is None else row_ids
-
-
-def _decoded(row_ids: NDArray[np.bytes_]) -> tuple[str, ...]:
-    try:
-        return tuple(row_id.decode("ascii") for row_id in row_ids.tolist())
-    except UnicodeDecodeError as error:
-        raise FerError(f"a row id is no text: {error}") from error
 
 
 def _examine_index(seen: Examined, record: HashManifest) -> None:
     path = seen.folder / INDEX_FILE
-    content = seen.read(f"{INDEX_FILE} readable", lambda: _bytes(path), "readable")
+    content = seen.read(f"{INDEX_FILE} readable", lambda: read_bytes(path), "readable")
     if content is None:
         return
     seen.hold(f"SHA-256 of {INDEX_FILE}", hashlib.sha256(content).hexdigest(), record.index_sha256)
-    columns = seen.read(f"lines of {INDEX_FILE}", lambda: _lines(path, content), "readable")
+    columns = seen.read(f"lines of {INDEX_FILE}", lambda: index_columns(path, content), "readable")
     if columns is not None and seen.hold(f"rows of {INDEX_FILE}", len(columns["i"]), record.n):
         seen.index = columns
 
@@ -268,12 +200,23 @@ def _examine_figures(seen: Examined, record: HashManifest) -> None:
         seen.hold(f"row sets of {ENSEMBLE_METRICS_FILE}", judged, record.row_set_fingerprints)
 
 
-def _examine_report(seen: Examined) -> None:
+def _examine_report(seen: Examined, record: HashManifest) -> None:
+    """Hold the report against the files that it vouches for, and against the rows."""
     report = seen.read(
         ALIGNMENT_FILE, lambda: read_artifact(seen.folder / ALIGNMENT_FILE, SoftLabelAlignment), "readable"
     )
-    if report is not None and seen.index is not None:
+    if report is None:
+        return
+    for name, digest in report_digests(seen.folder).items():
+        seen.hold(f"SHA-256 of {name}", digest, report.digests.get(name, "none"))
+    if seen.index is not None:
         seen.hold(f"rows of {ALIGNMENT_FILE}", dict(Counter(seen.index["split"])), report.rows_exported)
+        seen.hold(f"sources of {ALIGNMENT_FILE}", dict(Counter(seen.index["source"])), report.sources)
+    left = {split: count - report.rows_left_out.get(split, 0) for split, count in report.rows_requested.items()}
+    seen.hold(f"rows requested less those left out in {ALIGNMENT_FILE}", left, report.rows_exported)
+    verified = report.verified_rows <= record.n and report.max_abs_difference <= report.tolerance
+    sound = report.labels_agree and report.row_ids_unique and verified
+    seen.hold(f"checks told by {ALIGNMENT_FILE}", "passed" if sound else "not passed", "passed")
 
 
 def examine_softlabels(folder: Path, *, finished: bool = True) -> Examined:
@@ -293,5 +236,5 @@ def examine_softlabels(folder: Path, *, finished: bool = True) -> Examined:
         _examine_rows(seen, seen.record)
         _examine_figures(seen, seen.record)
         if finished:
-            _examine_report(seen)
+            _examine_report(seen, seen.record)
     return seen

@@ -79,7 +79,7 @@ class SoftLabelAlignment:
     """`alignmentreport.json` of soft labels: the settings of the export, and the checks that were made after it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    schema_version: int = 1
+    schema_version: int = 2
     name: str
     rows_requested: dict[str, int]
     """Split -> rows of the manifest."""
@@ -97,6 +97,8 @@ class SoftLabelAlignment:
     max_abs_difference: float
     """Largest difference of a logit among them, rounding to `dtype` included; 0 where none was verified."""
     tolerance: float
+    digests: dict[str, str]
+    """File -> SHA-256 of its bytes: `hash_manifest.json`, and those that it does not vouch for. The report is written last."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,8 +15,9 @@ from fer_lightning.files import write_atomically, write_text_atomically
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE
-from fer_lightning.runs.logit_checks import no_logits
-from fer_lightning.runs.softlabel_proofs import Examined, array_names, examine_softlabels, fingerprints, row_digest
+from fer_lightning.runs.logit_checks import check_logits
+from fer_lightning.runs.softlabel_layout import array_names, fingerprints, row_digest
+from fer_lightning.runs.softlabel_proofs import Examined, examine_softlabels
 from fer_lightning.runs.softlabels import (
     ALIGNMENT_FILE,
     CLASS_ORDER_FILE,
@@ -26,7 +27,6 @@ from fer_lightning.runs.softlabels import (
     ClassOrder,
     SoftLabels,
 )
-from fer_lightning.runs.stored_logits import check_logits
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,9 +48,6 @@ def kept_logits(logits: "Tensor", dtype: str, *, image_paths: Sequence[str], whe
 
     values = logits.numpy()
     check_logits(values, image_paths, dtype, where=where)
-    reason = no_logits(values)
-    if reason is not None:
-        raise FerError(f"{where}: what was to be kept as logits is {reason}")
     return torch.from_numpy(values.astype(dtype))
 
 

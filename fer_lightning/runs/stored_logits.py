@@ -8,27 +8,32 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict
 
+from fer_lightning.data.foreign.score_spaces import like_cosines
 from fer_lightning.data.rows.columns import SPLITS
 from fer_lightning.data.rows.row_id import row_set_fingerprint
 from fer_lightning.data.splits.groups import folds_of
 from fer_lightning.errors import FerError
 from fer_lightning.files import write_atomically
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES, check_class_order
-from fer_lightning.runs.artifacts import STRICT, CalibrationRecord, read_artifact, write_artifact
+from fer_lightning.runs.artifacts import write_artifact
+from fer_lightning.runs.logit_checks import check_logits
+from fer_lightning.runs.stored_logits_record import (
+    KINDS,
+    LOGITS_FILE,
+    RECORD_FILE,
+    ROWS_FILE,
+    StoredLogitsRecord,
+    read_stored_record,
+    stored_folder,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-LOGITS_FILE, ROWS_FILE, RECORD_FILE = "logits.npy", "rows.npz", "storedlogits.json"
-KINDS = ("checkpoint", "onnx", "foreign", "ensemble")
-LARGEST_HALF = 65504.0
-"""The largest number that float16 holds."""
 
 _TABLES: dict[str, tuple[str, tuple[int, ...]]] = {
     "labels": ("int64", ()),
@@ -39,54 +44,7 @@ _TABLES: dict[str, tuple[str, tuple[int, ...]]] = {
 """Name -> type, and shape of a row; a file without votes lacks them."""
 _TEXTS = ("row_ids", "image_paths", "sources")
 """Stored as UTF-8."""
-_SUM_TOLERANCE = 1e-3  # of probabilities kept in half precision
-_SHOWN = 3
 _DAMAGE = (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError)  # what a broken archive raises
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoredLogitsRecord:
-    """`storedlogits.json`: which weights, rows and pictures the logits beside it are of."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    schema_version: int = 2
-    kind: str
-    """`checkpoint`, `onnx`, `foreign` (another program's), or `ensemble` (fused from others')."""
-    dtype: str
-    """`float32` or `float16`: of the numbers in `logits.npy`."""
-    run_dir: str
-    """Folder of the model file, as it was named."""
-    checkpoint: str
-    """File name."""
-    checkpoint_sha256: str
-    epoch: int
-    weights: str
-    canonical: dict[str, int | float | bool]
-    """Pictures that were scored."""
-    canonical_digest: str
-    view: str
-    """`single`, `flip`, `ten_crop`, `mirror` (the mirror image alone), or a random crop's name."""
-    corruption: str
-    """`none`, or what was done to the pictures and how severely, e.g. `blur-3`."""
-    manifest: str
-    manifest_sha256: str
-    split: str
-    requested_rows: int
-    rows_left_out: int
-    rows_seen_in_training: int | None
-    n: int
-    row_set_fingerprint: str
-    pictures_digest: str
-    """SHA-256 of size and times of change of the picture files: tells whether the logits are of the files as they are."""
-    group_columns: list[str]
-    """Columns of the manifest that `groups` link rows by, beside files and near copies."""
-    class_order: list[str]
-    calibration: CalibrationRecord | None
-    """Fitted on val by the model's run; None where there is none."""
-    logits_sha256: str
-    """Of `logits.npy`."""
-    rows_sha256: str
-    """Of `rows.npz`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,33 +80,6 @@ class StoredLogits:
         import torch
 
         return torch.from_numpy(folds_of(self.row_ids, self.groups.numpy(), num_folds))
-
-
-def check_logits(logits: NDArray[np.float32], image_paths: Sequence[str], dtype: str, *, where: str) -> None:
-    """Refuse logits that are no numbers, or that a type cannot hold.
-
-    Args:
-        logits: (N, 7).
-        image_paths: of the rows.
-        dtype: `float32` or `float16`.
-        where: for the message.
-
-    Raises:
-        FerError: not finite, or float16 would make them so; names rows, and the way out.
-    """
-    infinite = int((~np.isfinite(logits)).any(axis=1).sum())
-    if infinite:
-        raise FerError(f"{where}: logits are not finite in {infinite} of {len(logits)} rows")
-    beyond = (
-        np.flatnonzero((np.abs(logits) > LARGEST_HALF).any(axis=1)) if dtype == "float16" else np.empty(0, np.int64)
-    )
-    if len(beyond):
-        shown = ", ".join(f"{image_paths[row]} ({np.abs(logits[row]).max():.6g})" for row in beyond[:_SHOWN].tolist())
-        more = f" and {len(beyond) - _SHOWN} more" if len(beyond) > _SHOWN else ""
-        raise FerError(
-            f"{where}: float16 holds numbers up to {LARGEST_HALF:.0f}, and logits are beyond it in {len(beyond)} of "
-            f"{len(logits)} rows: {shown}{more}. Keep them as float32 (dtype=float32)"
-        )
 
 
 def _write(file: Path, content: bytes) -> str:
@@ -189,27 +120,6 @@ def write_stored_logits(folder: Path, stored: StoredLogits) -> StoredLogits:
     )
     write_artifact(folder / RECORD_FILE, record)
     return replace(stored, record=record, logits=stored.logits.new_tensor(kept.astype(np.float32)))
-
-
-def stored_folder(path: Path) -> Path:
-    """Return the folder of stored logits that a path names: the folder itself, or one of its files."""
-    return path.parent if path.name in {LOGITS_FILE, ROWS_FILE, RECORD_FILE} else path
-
-
-def read_stored_record(path: Path, *, option: str) -> StoredLogitsRecord:
-    """Read `storedlogits.json` alone; what it vouches for is not looked at.
-
-    Args:
-        path: the folder, or one of its files.
-        option: the option that named it, for messages.
-
-    Raises:
-        FerError: missing or damaged.
-    """
-    folder = stored_folder(path)
-    if not (folder / RECORD_FILE).is_file():
-        raise FerError(f"{option}: {folder} holds no stored logits: there is no {RECORD_FILE} in it")
-    return read_artifact(folder / RECORD_FILE, StoredLogitsRecord)
 
 
 def read_stored_logits(path: Path, *, option: str) -> StoredLogits:
@@ -337,11 +247,10 @@ def _check(stored: StoredLogits, *, where: str) -> None:
 def _check_values(stored: StoredLogits, *, where: str) -> None:
     logits, labels = stored.logits.numpy(), stored.labels.numpy()
     check_logits(logits, stored.image_paths, stored.record.dtype, where=where)
-    sums = logits.sum(axis=1, dtype=np.float64)
-    on_simplex = logits.min() >= 0 and bool((np.abs(sums - 1) <= _SUM_TOLERANCE).all())
-    if on_simplex and bool((logits < 1).all(axis=1).any()):  # whole rows of 0 and 1 can be logits
+    if stored.record.kind == "foreign" and like_cosines(logits):  # our own cosine heads give scale x cosine
         raise FerError(
-            f"{where}: logits holds probabilities: no entry is negative, and every row sums to 1. Remove the model's softmax"
+            f"{where}: logits of another program all lie in [-1, 1], as cosines do; multiply them by the scale that the model was "
+            "trained with, and import them with task=import_logits"
         )
     if labels.min() < 0 or labels.max() >= NUM_CLASSES:
         raise FerError(f"{where}: labels lie in {labels.min()}..{labels.max()}; expected 0..{NUM_CLASSES - 1}")

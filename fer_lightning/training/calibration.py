@@ -11,7 +11,8 @@ from fer_lightning.functional.calibration import CalibrationFit, cross_fitted_lo
 from fer_lightning.functional.calibrators import calibrator_of, fit_calibrator, parameters_of, sole_temperature
 from fer_lightning.functional.conformal import ConformalFit, fit_conformal
 from fer_lightning.runs.artifacts import CalibrationRecord
-from fer_lightning.runs.stored_logits import StoredLogits, StoredLogitsRecord
+from fer_lightning.runs.stored_logits import StoredLogits
+from fer_lightning.runs.stored_logits_record import StoredLogitsRecord
 from fer_lightning.training.config import CalibrationConfig, CalibrationMethod
 from fer_lightning.training.scoring import ScoredRows
 

@@ -11,10 +11,12 @@ from torch import Tensor
 
 from fer_lightning.functional.calibration import fit_temperature
 from fer_lightning.functional.fusion import fuse_log_probs, fuse_logits
+from fer_lightning.functional.teacher_scales import cross_fitted_temperatures
 from fer_lightning.runs.artifacts import CalibrationRecord
-from fer_lightning.runs.ensemble import ENSEMBLE_FILE
+from fer_lightning.runs.ensemble import ENSEMBLE_FILE, EnsembleTeacher
 from fer_lightning.runs.ensemble_file import fusion_text, most_seen
-from fer_lightning.runs.stored_logits import StoredLogits, StoredLogitsRecord
+from fer_lightning.runs.stored_logits import StoredLogits
+from fer_lightning.runs.stored_logits_record import StoredLogitsRecord
 
 _FUSE = {"logit": fuse_logits, "prob": fuse_log_probs}
 
@@ -40,6 +42,15 @@ class Fusion:
             )
         if not all(math.isfinite(temperature) and temperature > 0 for temperature in self.temperatures):
             raise ValueError(f"temperatures must be positive and finite, got {self.temperatures}")
+
+
+def fusion_of(teachers: Sequence[EnsembleTeacher], space: str) -> Fusion:
+    """Return how the teachers of an ensemble are averaged where it is deployed."""
+    return Fusion(
+        space=space,
+        weights=tuple(teacher.weight for teacher in teachers),
+        temperatures=tuple(teacher.calibration_temperature for teacher in teachers),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,14 +105,9 @@ def scaled_teachers(stored: Sequence[StoredLogits], *, scale: bool, num_folds: i
     if split != "val":
         raise ValueError(f"temperatures of teachers are fitted on val only, not on {split}")
     fits = [fit_temperature(one, labels) for one in logits]
-    temperatures = torch.tensor([fit.temperature for fit in fits], dtype=torch.float64)
-    folds = stored[0].folds(num_folds)
-    names = sorted(set(folds.tolist()))
-    scaled = logits / temperatures.view(-1, 1, 1)
-    for inside in (folds == name for name in names if len(names) > 1):
-        for number, one in enumerate(logits):
-            scaled[number, inside] = one[inside] / fit_temperature(one[~inside], labels[~inside]).temperature
-    return ScaledTeachers(scaled, tuple(temperatures.tolist()), tuple(fit.at_bound for fit in fits))
+    of_rows = cross_fitted_temperatures(logits, labels, stored[0].folds(num_folds))
+    temperatures = tuple(fit.temperature for fit in fits)
+    return ScaledTeachers(logits / of_rows.unsqueeze(2), temperatures, tuple(fit.at_bound for fit in fits))
 
 
 def _record(used: Sequence[StoredLogitsRecord], logits: Tensor, *, folder: Path, sha256: str) -> StoredLogitsRecord:

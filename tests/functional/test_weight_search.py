@@ -8,6 +8,7 @@ import torch
 from fer_lightning.functional.calibration import fit_temperature
 from fer_lightning.functional.fusion import fuse_log_probs, fuse_logits
 from fer_lightning.functional.reliability import classification_scores
+from fer_lightning.functional.teacher_scales import scaled_outside
 from fer_lightning.functional.weight_search import cross_validated, search_weights
 from tests.functional.teacher_rows import teacher_rows
 from tests.functional.weight_searches import SEARCHES, name_of
@@ -29,6 +30,37 @@ def test_nested_figures_are_those_of_a_search_on_the_other_rows(options: dict[st
     scaled = fit_temperature(fused[rest], labels[rest]).apply(fused[~rest])
     assert torch.allclose(judged.log_probs[~rest], fused[~rest].log_softmax(dim=1), atol=1e-12)
     assert torch.allclose(judged.scaled_log_probs[~rest], scaled, atol=1e-9)
+
+
+@pytest.mark.parametrize("scale_teachers", [False, True])
+@pytest.mark.parametrize("options", [SEARCHES[0], SEARCHES[1], SEARCHES[4]], ids=name_of)
+def test_nothing_that_judges_a_fold_has_seen_its_labels(options: dict[str, Any], scale_teachers: bool) -> None:
+    logits, labels, folds = teacher_rows(3, 150)
+    folds = folds % 3
+    inside = folds == 1
+    others = torch.where(inside, (labels + 2) % 7, labels)
+    first, second = (
+        cross_validated(logits, given, folds, spaces=SPACES, scale_teachers=scale_teachers, **options)
+        for given in (labels, others)
+    )
+    assert torch.equal(first.fold_weights[1], second.fold_weights[1])
+    assert torch.equal(first.log_probs[inside], second.log_probs[inside])
+    assert torch.equal(first.scaled_log_probs[inside], second.scaled_log_probs[inside])
+    assert not torch.equal(first.scaled_log_probs[~inside], second.scaled_log_probs[~inside])
+
+
+@pytest.mark.parametrize("options", SEARCHES[:2], ids=name_of)
+def test_nested_search_of_scaled_teachers_is_one_on_teachers_scaled_outside(options: dict[str, Any]) -> None:
+    logits, labels, folds = teacher_rows(3, 150)
+    judged = cross_validated(logits, labels, folds, spaces=SPACES, scale_teachers=True, **options)
+    rest = folds != 3
+    scaled = scaled_outside(logits, labels, folds, 3)
+    found = search_weights(scaled[:, rest], labels[rest], spaces=SPACES, folds=folds[rest], **options)
+    assert (judged.fold_spaces[3], judged.fold_weights[3].tolist()) == (found.space, found.weights.tolist())
+    fused = (fuse_logits if found.space == "logit" else fuse_log_probs)(scaled, found.weights)
+    assert torch.allclose(judged.log_probs[~rest], fused[~rest].log_softmax(dim=1), atol=1e-12)
+    deployed = fit_temperature(fused[rest], labels[rest]).apply(fused[~rest])
+    assert torch.allclose(judged.scaled_log_probs[~rest], deployed, atol=1e-9)
 
 
 def test_two_folds_leave_one_and_no_inner_ones() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from fer_lightning.data.config import DataConfig
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.pipeline.ensemble_config import LogitsType
-from fer_lightning.pipeline.evaluation_config import EvaluationTarget
-from fer_lightning.pipeline.softlabels_config import ExportSoftlabelsRun, SoftlabelsConfig
+from fer_lightning.pipeline.evaluation.config import EvaluationTarget
+from fer_lightning.pipeline.logits.config import LogitsType
+from fer_lightning.pipeline.softlabels.config import ExportSoftlabelsRun, SoftlabelsConfig
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.config import OnExisting, RunConfig

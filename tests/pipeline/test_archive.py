@@ -14,7 +14,7 @@ import pytest
 
 from fer_lightning.errors import FerError, RunLockedError
 from fer_lightning.pipeline.archive import archive
-from fer_lightning.pipeline.housekeeping_config import ArchiveConfig, ArchiveRun, TriageRun
+from fer_lightning.pipeline.housekeeping.config import ArchiveConfig, ArchiveRun, TriageRun
 from fer_lightning.pipeline.triage import triage
 from fer_lightning.runs.archive_log import append_entry, read_entries, unfinished_moves
 from fer_lightning.runs.config import RunConfig
@@ -271,7 +271,7 @@ _KILLED = """
 import errno, os, shutil, signal, sys
 from pathlib import Path
 from fer_lightning.pipeline.archive import archive
-from fer_lightning.pipeline.housekeeping_config import ArchiveConfig, ArchiveRun
+from fer_lightning.pipeline.housekeeping.config import ArchiveConfig, ArchiveRun
 from fer_lightning.runs import archive as moving
 from fer_lightning.runs.config import RunConfig
 

@@ -12,7 +12,7 @@ from fer_lightning.errors import FerError, RunLockedError
 from fer_lightning.functional.calibrators import fit_calibrator, parameters_of
 from fer_lightning.functional.reliability import negative_log_likelihood
 from fer_lightning.pipeline.calibrate import calibrate
-from fer_lightning.pipeline.evaluation_config import (
+from fer_lightning.pipeline.evaluation.config import (
     CalibrateRun,
     CalibrationComparison,
     EvaluationTarget,

@@ -18,11 +18,11 @@ from fer_lightning.data.batches.dataset import Batch
 from fer_lightning.errors import CheckFailedError, FerError, RunLockedError
 from fer_lightning.models import classifier as classifier_module
 from fer_lightning.models.classifier import Classifier
-from fer_lightning.pipeline import fitting
 from fer_lightning.pipeline.check_training import check_training
 from fer_lightning.pipeline.config import CheckConfig, CheckTrainingRun, TrainTeacherRun
 from fer_lightning.pipeline.evaluate import evaluate
-from fer_lightning.pipeline.evaluation_config import EvaluateRun, EvaluationTarget
+from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget
+from fer_lightning.pipeline.teachers import fitting
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.check_report import TrainingCheck

@@ -8,8 +8,8 @@ import pytest
 from fer_lightning.errors import FerError
 from fer_lightning.pipeline.compare_runs import compare_runs
 from fer_lightning.pipeline.config import CompareRunsRun, Comparison, TrainTeacherRun
-from fer_lightning.pipeline.ensemble_config import EnsembleConfig, FuseEnsembleRun
-from fer_lightning.pipeline.evaluation_config import EvaluationTarget
+from fer_lightning.pipeline.ensembles.config import EnsembleConfig, FuseEnsembleRun
+from fer_lightning.pipeline.evaluation.config import EvaluationTarget
 from fer_lightning.pipeline.fuse_ensemble import fuse_ensemble
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import RunConfig

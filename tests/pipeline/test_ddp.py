@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fer_lightning.pipeline.evaluate import evaluate
-from fer_lightning.pipeline.evaluation_config import EvaluateRun, EvaluationTarget
+from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.evaluation import Evaluation

@@ -11,9 +11,9 @@ import pytest
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
 from fer_lightning.errors import CheckFailedError, FerError
 from fer_lightning.pipeline.diagnose_alignment import diagnose_alignment
-from fer_lightning.pipeline.evaluation_config import EvaluationTarget
+from fer_lightning.pipeline.evaluation.config import EvaluationTarget
 from fer_lightning.pipeline.export_softlabels import export_softlabels
-from fer_lightning.pipeline.softlabels_config import DiagnoseAlignmentRun, DiagnosisConfig
+from fer_lightning.pipeline.softlabels.config import DiagnoseAlignmentRun, DiagnosisConfig
 from fer_lightning.runs.artifacts import read_artifact, write_artifact
 from fer_lightning.runs.diagnosis import Diagnosis
 from fer_lightning.runs.softlabels import ClassOrder

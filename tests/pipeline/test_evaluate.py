@@ -12,11 +12,10 @@ import torch
 
 from fer_lightning.data.config import DataConfig, SourceFilterConfig
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline import infer_logits, opened_models
 from fer_lightning.pipeline.calibrate import calibrate
 from fer_lightning.pipeline.config import ExportOnnxRun, ExportTarget
 from fer_lightning.pipeline.evaluate import evaluate
-from fer_lightning.pipeline.evaluation_config import (
+from fer_lightning.pipeline.evaluation.config import (
     CalibrateRun,
     CalibrationComparison,
     EvaluateRun,
@@ -26,6 +25,7 @@ from fer_lightning.pipeline.evaluation_config import (
     View,
 )
 from fer_lightning.pipeline.export_onnx import export_onnx
+from fer_lightning.pipeline.logits import infer_logits, opened_models
 from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
 from fer_lightning.runs.artifacts import Calibration, read_artifact, write_artifact
 from fer_lightning.runs.calibration_report import Calibrator

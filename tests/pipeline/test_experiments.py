@@ -8,13 +8,18 @@ from hydra import compose, initialize_config_dir
 
 from fer_lightning.config import conf_dir, register_schemas, to_run
 from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
+from fer_lightning.pipeline.fuse_ensemble import fuse_ensemble
+from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.pipeline.train_two_stage import train_two_stage
-from fer_lightning.pipeline.two_stage_config import TrainTwoStageRun
 from fer_lightning.runs.artifacts import ReliabilityMetrics, read_artifact
+from fer_lightning.runs.ensemble import Ensemble
+from tests.runs.stored_teachers import write_teachers
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
-ONE_STAGE = [name for name in EXPERIMENTS if not name.startswith(("two_stage", "ensemble"))]
+ONE_STAGE = [name for name in EXPERIMENTS if not name.startswith("two_stage") and "ensemble" not in name]
+ENSEMBLES = [name for name in EXPERIMENTS if "ensemble" in name]
 TWO_STAGES = [name for name in EXPERIMENTS if name.startswith("two_stage")]
 FAMILIES = {
     "resnet": "test_resnet",
@@ -90,6 +95,26 @@ def test_two_stages_judge_their_own_val_rows(name: str, toy_manifest: Path, tmp_
     )
     assert second.n < first.n  # FERPlus is left out
     assert second.row_set_fingerprint != first.row_set_fingerprint
+
+
+@pytest.mark.parametrize("name", ENSEMBLES)
+def test_every_ensemble_is_fused_from_logits_at_hand(name: str, tmp_path: Path) -> None:
+    register_schemas()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        documented = to_run(compose("config", overrides=[f"+experiment={name}"]))
+        assert isinstance(documented, FuseEnsembleRun)
+        names = ("RN18", "B3", "CNXT")[: len(documented.ensemble.teachers)]
+        teachers = ",".join(write_teachers(tmp_path / "t", names=names, num_val=120, num_test=60))
+        options = [f"ensemble.teachers=[{teachers}]", f"run.root={tmp_path}", "evaluate.num_resamples=100"]
+        run = to_run(compose("config", overrides=[f"+experiment={name}", *options]))
+    assert isinstance(run, FuseEnsembleRun)
+    fuse_ensemble(run)
+    (folder,) = (tmp_path / "ensembles").iterdir()
+    ensemble = read_artifact(folder / "ensemble.json", Ensemble)
+    weights = [teacher.weight for teacher in ensemble.teachers]
+    assert sum(weights) == pytest.approx(1)
+    if documented.ensemble.weights:
+        assert weights == documented.ensemble.weights
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from fer_lightning.data.config import DataConfig
 from fer_lightning.data.pictures.canonical import CanonicalSpec, Picture, canonical_picture, decode
 from fer_lightning.data.rows.manifest import read_manifest
 from fer_lightning.errors import FerError, FinishedRunError, TrainingError
-from fer_lightning.pipeline.evaluation_config import EvaluationCalibration, View
+from fer_lightning.pipeline.evaluation.config import EvaluationCalibration, View
 from fer_lightning.pipeline.export_softlabels import export_softlabels
 from fer_lightning.runs.artifacts import read_artifact, write_artifact
 from fer_lightning.runs.checkpoint import read_checkpoint
@@ -255,7 +255,7 @@ def test_strange_files_are_left_alone() -> None:
 def test_another_checkpoint_under_the_same_name() -> None:
     ensemble = write_ensemble(Path("AB"), [A, B], weights=[0.7, 0.3])
     write_teacher(Path(B), seed=3, size=40)
-    with pytest.raises(FerError, match=r"runs/B_tiny/best\.pt is another model than the one that was fused as B_tiny"):
+    with pytest.raises(FerError, match=r"runs/B_tiny/best\.pt is no longer the teacher B_tiny that the ensemble was made of"):
         export_softlabels(export_run(ensemble))
 
 
@@ -264,7 +264,7 @@ def test_other_pictures_than_those_of_the_ensemble() -> None:
     ensemble = read_artifact(Path(folder) / "ensemble.json", Ensemble)
     other = replace(ensemble.teachers[1], canonical_digest=CanonicalSpec(size=40, clahe=False).digest())
     write_artifact(Path(folder) / "ensemble.json", replace(ensemble, teachers=[ensemble.teachers[0], other]))
-    with pytest.raises(FerError, match=r"runs/B_tiny are of another preparation of the pictures \(canonical digest\)"):
+    with pytest.raises(FerError, match=r"runs/B_tiny are of another preparation of the pictures \(canonical digest"):
         export_softlabels(export_run(folder))
 
 
@@ -342,9 +342,10 @@ def test_refusals(run: Callable[[], Any], message: str) -> None:
 _KILLED = """
 import os, signal, sys
 from fer_lightning.data.config import DataConfig
-from fer_lightning.pipeline import export_softlabels, infer_logits
-from fer_lightning.pipeline.evaluation_config import EvaluationTarget
-from fer_lightning.pipeline.softlabels_config import ExportSoftlabelsRun, SoftlabelsConfig
+from fer_lightning.pipeline import export_softlabels
+from fer_lightning.pipeline.logits import infer_logits
+from fer_lightning.pipeline.evaluation.config import EvaluationTarget
+from fer_lightning.pipeline.softlabels.config import ExportSoftlabelsRun, SoftlabelsConfig
 from fer_lightning.runs import artifacts, logit_shards, softlabels_file
 from fer_lightning.runs.config import RunConfig
 

@@ -14,7 +14,8 @@ from sklearn.metrics import f1_score
 
 from fer_lightning.data.config import DataConfig
 from fer_lightning.errors import FerError, FinishedRunError
-from fer_lightning.pipeline.ensemble_config import (
+from fer_lightning.functional.weight_search import cross_validated
+from fer_lightning.pipeline.ensembles.config import (
     EnsembleConfig,
     FuseEnsembleRun,
     FusionSpace,
@@ -22,7 +23,7 @@ from fer_lightning.pipeline.ensemble_config import (
     TeacherScaling,
     WeightSearch,
 )
-from fer_lightning.pipeline.evaluation_config import EvaluationCalibration, EvaluationTarget, View
+from fer_lightning.pipeline.evaluation.config import EvaluationCalibration, EvaluationTarget, View
 from fer_lightning.pipeline.fuse_ensemble import fuse_ensemble
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import OnExisting, RunConfig
@@ -236,6 +237,26 @@ def test_scaled_teachers_count_for_what_they_know_not_for_their_scale(tmp_path: 
     assert temperatures[1] == pytest.approx([*temperatures[0][:2], 16 * temperatures[0][2]], rel=1e-5)
     assert again.evaluated[1].raw.nll == pytest.approx(metrics.evaluated[1].raw.nll, rel=1e-5)
     assert record.name.startswith("RN18+B3+CNXT_logit_equal_scaled_")
+
+
+def test_the_nested_figure_is_of_teachers_scaled_outside_each_fold(tmp_path: Path) -> None:
+    teachers = write_teachers(tmp_path / "t", names=("A", "B"), num_test=0)
+    fused(tmp_path, teachers, search=WeightSearch.grid, grid_step=0.25, teacher_scaling=TeacherScaling.temperature)
+    report = read_artifact(only_folder(tmp_path) / "weight_search.json", WeightSearchReport)
+    stored = [read_stored_logits(Path(teacher) / "val", option="t") for teacher in teachers]
+    judged = cross_validated(
+        torch.stack([one.logits for one in stored]),
+        stored[0].labels,
+        stored[0].folds(5),
+        spaces=["logit"],
+        search="grid",
+        grid_step=0.25,
+        scale_teachers=True,
+    )
+    assert report.fold_weights == [weights.tolist() for weights in judged.fold_weights]
+    assert report.cross_validated is not None
+    nll = torch.nn.functional.nll_loss(judged.scaled_log_probs, stored[0].labels)
+    assert report.cross_validated.nll_scaled == pytest.approx(float(nll), rel=1e-12)
 
 
 def test_a_temperature_at_its_bound_is_loud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from fer_lightning.data.config import DataConfig
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.pipeline.ensemble_config import ForeignScores, ImportLogitsRun, JoinBy, ScoreKind
 from fer_lightning.pipeline.evaluate import evaluate
-from fer_lightning.pipeline.evaluation_config import EvaluateRun, EvaluationCalibration, EvaluationTarget
+from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationCalibration, EvaluationTarget
 from fer_lightning.pipeline.import_logits import import_logits
+from fer_lightning.pipeline.logits.config import ForeignScores, ImportLogitsRun, JoinBy, ScoreKind
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.runs.evaluation import Evaluation
@@ -186,6 +186,15 @@ def test_what_cannot_be_taken_is_refused(shop: Workshop, options: dict[str, Any]
     with pytest.raises(FerError, match=said):
         import_logits(run_on(file, shop, **options))
     assert not (shop.root / "runs").exists()
+
+
+def test_unscaled_cosines_are_refused_and_their_scale_mends_them(shop: Workshop) -> None:
+    cosines = scores() / np.abs(scores()).max()
+    with pytest.raises(FerError, match=r"all 28 rows lie in \[-1, 1\], as cosines do"):
+        import_logits(run_on(write_csv(shop.root / "preds.csv", cosines), shop))
+    assert not (shop.root / "runs").exists()
+    import_logits(run_on(write_csv(shop.root / "preds.csv", 30 * cosines), shop))
+    np.testing.assert_allclose(imported(shop).logits.numpy(), 30 * cosines, rtol=1e-6)
 
 
 def test_without_a_file_it_is_asked_for(shop: Workshop) -> None:

@@ -13,7 +13,7 @@ import torch
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.pipeline.inspect_softlabels import inspect_softlabels
-from fer_lightning.pipeline.softlabels_config import InspectConfig, InspectSoftlabelsRun
+from fer_lightning.pipeline.softlabels.config import InspectConfig, InspectSoftlabelsRun
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.runs.sharpness_report import SharpnessReport

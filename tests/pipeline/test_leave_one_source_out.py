@@ -15,11 +15,12 @@ from fer_lightning.data.config import SourceFilterConfig
 from fer_lightning.data.rows.manifest import read_manifest
 from fer_lightning.errors import FerError, FinishedRunError, RunLockedError
 from fer_lightning.files import sha256_of
-from fer_lightning.pipeline import infer_logits, leave_one_source_out
+from fer_lightning.pipeline import leave_one_source_out
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.leave_one_out_config import LeaveOneSourceOutRun, LeaveOut
 from fer_lightning.pipeline.leave_one_source_out import leave_one_source_out as leave_out
-from fer_lightning.pipeline.left_out_teachers import plan_teachers, reference_run, run_without
+from fer_lightning.pipeline.logits import infer_logits
+from fer_lightning.pipeline.teachers.leave_one_out_config import LeaveOneSourceOutRun, LeaveOut
+from fer_lightning.pipeline.teachers.left_out_teachers import plan_teachers, reference_run, run_without
 from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.config import OnExisting

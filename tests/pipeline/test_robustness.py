@@ -16,9 +16,8 @@ from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
 from fer_lightning.functional.calibration import fit_temperature
 from fer_lightning.functional.reliability import expected_calibration_error
-from fer_lightning.pipeline import infer_logits
 from fer_lightning.pipeline.evaluate import evaluate
-from fer_lightning.pipeline.evaluation_config import (
+from fer_lightning.pipeline.evaluation.config import (
     Corruption,
     EvaluateRun,
     EvaluationCalibration,
@@ -28,6 +27,7 @@ from fer_lightning.pipeline.evaluation_config import (
     RobustnessRun,
     View,
 )
+from fer_lightning.pipeline.logits import infer_logits
 from fer_lightning.pipeline.robustness import robustness
 from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
 from fer_lightning.runs.artifacts import read_artifact

@@ -25,14 +25,15 @@ from fer_lightning.data.pictures.canonical import CanonicalSpec, decode_compact
 from fer_lightning.data.pictures.pixel_cache import open_pictures
 from fer_lightning.data.selection import select_rows
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline import infer_logits, opened_models
-from fer_lightning.pipeline.ensemble_config import LogitsType, StoreConfig, StoreLogitsRun
-from fer_lightning.pipeline.evaluation_config import EvaluateRun, EvaluationTarget, View
-from fer_lightning.pipeline.evaluation_rows import evaluation_rows
-from fer_lightning.pipeline.scores import find_model, scores_of
+from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget, View
+from fer_lightning.pipeline.logits import infer_logits, opened_models
+from fer_lightning.pipeline.logits.config import LogitsType, StoreConfig, StoreLogitsRun
+from fer_lightning.pipeline.logits.scores import find_model, scores_of
+from fer_lightning.pipeline.rows.evaluation_rows import evaluation_rows
 from fer_lightning.pipeline.store_logits import store_logits
 from fer_lightning.runs.config import RunConfig
-from fer_lightning.runs.stored_logits import LOGITS_FILE, RECORD_FILE, ROWS_FILE, StoredLogits, read_stored_logits
+from fer_lightning.runs.stored_logits import StoredLogits, read_stored_logits
+from fer_lightning.runs.stored_logits_record import LOGITS_FILE, RECORD_FILE, ROWS_FILE
 from fer_lightning.training import scoring
 from tests.data.conftest import Workshop
 from tests.pipeline.recorded_teachers import record_rows, three_splits, write_teacher
@@ -332,9 +333,9 @@ _HANGS = """
 import sys, time
 from pathlib import Path
 from fer_lightning.data.config import DataConfig
-from fer_lightning.pipeline import opened_models
-from fer_lightning.pipeline.ensemble_config import StoreConfig, StoreLogitsRun
-from fer_lightning.pipeline.evaluation_config import EvaluationTarget
+from fer_lightning.pipeline.logits import opened_models
+from fer_lightning.pipeline.logits.config import StoreConfig, StoreLogitsRun
+from fer_lightning.pipeline.evaluation.config import EvaluationTarget
 from fer_lightning.pipeline.store_logits import store_logits
 from fer_lightning.runs.config import RunConfig
 real = opened_models.classifier_scorer

@@ -10,7 +10,7 @@ import pytest
 
 from fer_lightning.errors import FerError
 from fer_lightning.pipeline.archive import archive
-from fer_lightning.pipeline.housekeeping_config import ArchiveConfig, ArchiveRun, SummariseRun, SummaryConfig
+from fer_lightning.pipeline.housekeeping.config import ArchiveConfig, ArchiveRun, SummariseRun, SummaryConfig
 from fer_lightning.pipeline.summarise import summarise
 from fer_lightning.reports.summary_page import size_text
 from fer_lightning.runs.artifacts import read_artifact

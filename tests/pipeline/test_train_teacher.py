@@ -19,11 +19,11 @@ from fer_lightning.data.config import DataConfig, SourceFilterConfig
 from fer_lightning.errors import FerError, RunLockedError, TrainingError
 from fer_lightning.files import sha256_of
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.pipeline import fitting
 from fer_lightning.pipeline.config import ExportOnnxRun, ExportTarget, TrainTeacherRun
 from fer_lightning.pipeline.evaluate import evaluate
-from fer_lightning.pipeline.evaluation_config import EvaluateRun, EvaluationCalibration, EvaluationTarget
+from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationCalibration, EvaluationTarget
 from fer_lightning.pipeline.export_onnx import export_onnx
+from fer_lightning.pipeline.teachers import fitting
 from fer_lightning.pipeline.train_teacher import _warn_if_nothing_was_learnt, select_teacher_rows, train_teacher
 from fer_lightning.runs.artifacts import (
     AlignmentReport,

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.housekeeping_config import TriageConfig, TriageRun
+from fer_lightning.pipeline.housekeeping.config import TriageConfig, TriageRun
 from fer_lightning.pipeline.triage import triage
 from fer_lightning.runs.artifacts import read_artifact, write_artifact
 from fer_lightning.runs.config import RunConfig

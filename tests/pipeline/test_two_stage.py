@@ -15,10 +15,10 @@ from fer_lightning.errors import FerError, FinishedRunError
 from fer_lightning.files import sha256_of
 from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.pipeline.evaluate import evaluate
-from fer_lightning.pipeline.evaluation_config import EvaluateRun, EvaluationTarget
+from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget
+from fer_lightning.pipeline.teachers.two_stage_config import SourceFilterBConfig, StageBConfig, TrainTwoStageRun
 from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
 from fer_lightning.pipeline.train_two_stage import train_two_stage
-from fer_lightning.pipeline.two_stage_config import SourceFilterBConfig, StageBConfig, TrainTwoStageRun
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.config import OnExisting
 from fer_lightning.runs.evaluation import Evaluation

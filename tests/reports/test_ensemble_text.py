@@ -9,8 +9,8 @@ from fer_lightning.reports.ensemble_text import (
     line_of,
     seen_in_training,
     verdict,
-    weights_text,
 )
+from fer_lightning.reports.leaderboard_cells import weights_text
 from tests.runs.compared_ensembles import comparison, finished
 
 

@@ -1,5 +1,6 @@
 """Soft labels made by hand, with a manifest that fits them: no model, no pictures."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fer_lightning.data.rows.manifest import read_manifest
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.runs.artifacts import to_json, write_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_METRICS_FILE, Ensemble, EnsembleMetrics, EnsembleTeacher
+from fer_lightning.runs.softlabel_proofs import report_digests
 from fer_lightning.runs.softlabels import ALIGNMENT_FILE, HashManifest, SoftLabelAlignment, SoftLabels, SoftLabelView
 from fer_lightning.runs.softlabels_file import kept_logits, write_softlabels
 from tests.runs.examples import example
@@ -113,7 +115,20 @@ def write_reports(folder: Path, softlabels: SoftLabels) -> None:
     ]
     write_artifact(folder / ENSEMBLE_METRICS_FILE, replace(figures, evaluated=judged))
     counts = {split: softlabels.splits.count(split) for split in record.splits}
-    write_artifact(folder / ALIGNMENT_FILE, replace(example(SoftLabelAlignment), rows_exported=counts))
+    report = replace(
+        example(SoftLabelAlignment),
+        rows_requested=counts,
+        rows_exported=counts,
+        rows_left_out=dict.fromkeys(counts, 0),
+        sources=dict(Counter(softlabels.sources)),
+        labels_agree=True,
+        row_ids_unique=True,
+        verified_rows=1,
+        max_abs_difference=0.0,
+        tolerance=0.1,
+        digests=report_digests(folder),
+    )
+    write_artifact(folder / ALIGNMENT_FILE, report)
 
 
 def write_example(folder: Path, manifest: Path, **options: Any) -> SoftLabels:

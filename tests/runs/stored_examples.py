@@ -8,7 +8,8 @@ import torch
 
 from fer_lightning.data.rows.row_id import row_set_fingerprint
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.runs.stored_logits import StoredLogits, StoredLogitsRecord
+from fer_lightning.runs.stored_logits import StoredLogits
+from fer_lightning.runs.stored_logits_record import StoredLogitsRecord
 from tests.runs.examples import MANIFEST_SHA256, calibration_record, example
 
 

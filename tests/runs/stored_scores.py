@@ -10,7 +10,8 @@ from torch import Tensor
 
 from fer_lightning.data.rows.row_id import row_set_fingerprint
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.runs.stored_logits import StoredLogits, StoredLogitsRecord, write_stored_logits
+from fer_lightning.runs.stored_logits import StoredLogits, write_stored_logits
+from fer_lightning.runs.stored_logits_record import StoredLogitsRecord
 from tests.runs.examples import example
 
 

@@ -84,6 +84,7 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
         "History": 3,
         "OnnxRecord": 3,
         "ReliabilityMetrics": 3,
+        "SoftLabelAlignment": 2,
         "StoredLogitsRecord": 2,
     }
 

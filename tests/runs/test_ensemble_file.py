@@ -1,4 +1,4 @@
-"""`ensemble.json` is read as it was written, or refused by file and field; its teachers are found, or named."""
+"""`ensemble.json` is read as it was written, or refused by file and field."""
 
 import json
 from dataclasses import replace
@@ -8,23 +8,11 @@ from typing import Any
 import pytest
 
 from fer_lightning.errors import FerError
-from fer_lightning.files import sha256_of
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.ensemble import EnsembleTeacher
-from fer_lightning.runs.ensemble_file import (
-    check_network,
-    check_teacher_digest,
-    ensemble_file,
-    fusion_text,
-    is_ensemble,
-    read_ensemble,
-    teacher_file,
-    used_teachers,
-)
-from fer_lightning.runs.stored_logits import StoredLogitsRecord
+from fer_lightning.runs.ensemble_file import check_network, ensemble_file, fusion_text, is_ensemble, read_ensemble
+from fer_lightning.runs.ensemble_teachers import with_a_share
 from tests.runs.ensemble_examples import ensemble_of, teacher, write_ensemble
-from tests.runs.examples import example
 
 
 @pytest.fixture
@@ -122,28 +110,6 @@ def test_weights_whose_sum_was_rounded_are_taken(files: list[Path], tmp_path: Pa
     assert read_ensemble(folder, option="o").teachers[1].weight == 0.75 + 5e-7
 
 
-def test_teachers_files_are_found_again(files: list[Path], tmp_path: Path) -> None:
-    by_run, by_file = pair(files)
-    assert teacher_file(by_run, where="o") == files[0]
-    assert teacher_file(by_file, where="o") == files[1]
-    stored = tmp_path / "logits" / "run0__best.pt"
-    stored.mkdir(parents=True)
-    record = replace(example(StoredLogitsRecord), run_dir=str(files[0].parent))
-    write_artifact(stored / "storedlogits.json", record)
-    assert teacher_file(replace(by_run, given=str(stored)), where="o") == files[0]
-    files[0].unlink()
-    for gone in (by_run, replace(by_run, given=str(stored))):
-        with pytest.raises(FerError, match=f"o: teacher RN18 is gone: no file {files[0]}"):
-            teacher_file(gone, where="o")
-
-
-def test_a_replaced_teacher_is_refused_by_name(files: list[Path]) -> None:
-    one = teacher(files[0], "RN18")
-    check_teacher_digest(one, files[0], sha256_of(files[0]), where="o")
-    with pytest.raises(FerError, match=rf"o: {files[0]} is no longer the teacher RN18 .*: its sha256 is ffffffffffff"):
-        check_teacher_digest(one, files[0], "f" * 64, where="o")
-
-
 def test_a_network_is_made_of_checkpoints_seen_once(files: list[Path]) -> None:
     foreign = teacher(files[1], "OTHER", kind="foreign", weight=0.75)
     with pytest.raises(FerError, match=r"o: teacher OTHER .* is of kind foreign, and a network is made of checkpoints"):
@@ -152,7 +118,7 @@ def test_a_network_is_made_of_checkpoints_seen_once(files: list[Path]) -> None:
         check_network(ensemble_of(pair(files), view="flip"), where="o")
     unused = replace(foreign, weight=0.0)
     alone = ensemble_of([replace(pair(files)[0], weight=1.0), unused])
-    assert [one.name for one in used_teachers(alone)] == ["RN18"]
+    assert [one.name for one in with_a_share(alone.teachers)] == ["RN18"]
     assert [path for _, path in check_network(alone, where="o")] == [files[0]]
 
 

@@ -12,7 +12,7 @@ from fer_lightning.runs.evaluation import Range
 from fer_lightning.runs.evaluation_board import EvaluationBoard, EvaluationTable
 from fer_lightning.runs.evaluation_comparison import BEST_ON_TEST, compare_evaluations
 from fer_lightning.runs.finished_evaluation import read_finished_evaluation
-from fer_lightning.runs.stored_logits import StoredLogitsRecord
+from fer_lightning.runs.stored_logits_record import StoredLogitsRecord
 from tests.runs.examples import example
 from tests.runs.finished_evaluations import write_evaluation
 from tests.runs.finished_runs import metrics, teacher, write_finished_run

@@ -14,7 +14,7 @@ from fer_lightning.runs.evaluation import GateReport
 from fer_lightning.runs.leaderboard import ComparedRecipe, Leaderboard, LeaderboardTable
 from fer_lightning.runs.references import References, references
 from fer_lightning.runs.run_folders import RunFolder, enclosing_run, find_runs, run_at
-from fer_lightning.runs.stored_logits import RECORD_FILE
+from fer_lightning.runs.stored_logits_record import RECORD_FILE
 from tests.runs.examples import example
 from tests.runs.finished_ensembles import write_ensemble, write_softlabels
 from tests.runs.finished_evaluations import write_evaluation

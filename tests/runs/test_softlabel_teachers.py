@@ -1,4 +1,4 @@
-"""The teachers of soft labels are looked for where they lay, and another model there is refused."""
+"""Another model where a teacher of soft labels lay is refused."""
 
 import hashlib
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 
 from fer_lightning.errors import FerError
 from fer_lightning.runs.ensemble import EnsembleTeacher
-from fer_lightning.runs.softlabel_teachers import FoundTeacher, check_teachers, find_teacher
+from fer_lightning.runs.softlabel_teachers import check_teachers
 from fer_lightning.runs.softlabels import SoftLabels
 from fer_lightning.runs.stored_logits import write_stored_logits
 from tests.runs.softlabel_examples import make_softlabels, teacher, write_manifest
@@ -36,20 +36,6 @@ def test_another_checkpoint_under_the_same_name(tmp_path: Path) -> None:
     write_weights(run_dir, b"other weights")
     with pytest.raises(FerError, match=r"best\.pt is another model than the one that taught as RN18"):
         check_teachers(taught_by(tmp_path, of_it), option=OPTION)
-
-
-def test_a_teacher_named_by_its_file(tmp_path: Path) -> None:
-    file = write_weights(tmp_path / "RN18") / "best.pt"
-    assert find_teacher(teacher(given=str(file))) == FoundTeacher(file, (), WEIGHTS)
-
-
-def test_a_teacher_named_by_stored_logits_is_found_where_these_say(tmp_path: Path) -> None:
-    run_dir, kept = write_weights(tmp_path / "RN18"), tmp_path / "kept"
-    write_stored_logits(kept, stored_logits(run_dir=str(run_dir), checkpoint="best.pt", checkpoint_sha256=WEIGHTS))
-    named = teacher(given=str(kept), checkpoint_sha256=WEIGHTS)
-    assert find_teacher(named) == FoundTeacher(run_dir / "best.pt", (kept,), WEIGHTS)
-    (run_dir / "best.pt").unlink()
-    assert find_teacher(named) == FoundTeacher(None, (kept,), WEIGHTS)
 
 
 def test_another_file_of_a_foreign_teacher(tmp_path: Path) -> None:

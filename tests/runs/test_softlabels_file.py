@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -243,6 +243,56 @@ def test_report_of_other_rows(folder: Path) -> None:
     report = read_artifact(folder / "alignmentreport.json", SoftLabelAlignment)
     write_artifact(folder / "alignmentreport.json", replace(report, rows_exported={"train": 1}))
     refuse(folder, "rows of alignmentreport.json")
+
+
+def _numbers_and_texts(content: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    if isinstance(content, dict | list):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from _numbers_and_texts(value, (*path, key))
+    else:
+        yield path, content
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, bool) or value is None:
+        return not value
+    return f"{value} " if isinstance(value, str) else value + 1
+
+
+@pytest.mark.parametrize("name", ["hash_manifest.json", "ensemble.json", "classorder.json", "ensemble_metrics.json"])
+def test_whatever_is_edited_by_hand_is_refused(folder: Path, name: str) -> None:
+    content = (folder / name).read_bytes()
+    paths = [path for path, _ in _numbers_and_texts(json.loads(content))]
+    assert len(paths) >= 8
+    for path in paths:
+        edited = json.loads(content)
+        inner = edited
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = _other(inner[path[-1]])
+        (folder / name).write_text(json.dumps(edited, indent=2) + "\n", encoding="utf-8")
+        refuse(folder)
+    (folder / name).write_bytes(content)
+    read_softlabels(folder, option="x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sources": {"web": 28}}, "sources of alignmentreport.json"),
+        ({"rows_requested": {"train": 99, "val": 6}}, "rows requested less those left out"),
+        ({"rows_left_out": {"train": 1, "val": 0}}, "rows requested less those left out"),
+        ({"labels_agree": False}, "checks told by alignmentreport.json"),
+        ({"row_ids_unique": False}, "checks told by alignmentreport.json"),
+        ({"verified_rows": 29}, "checks told by alignmentreport.json"),
+        ({"max_abs_difference": 0.2}, "checks told by alignmentreport.json"),
+        ({"digests": {}}, "SHA-256 of hash_manifest.json"),
+    ],
+)
+def test_a_report_that_contradicts_the_files_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    report = read_artifact(folder / "alignmentreport.json", SoftLabelAlignment)
+    write_artifact(folder / "alignmentreport.json", replace(report, **changes))
+    refuse(folder, message)
 
 
 def test_teachers_other_than_those_of_the_ensemble(folder: Path) -> None:

@@ -17,15 +17,13 @@ from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
 from fer_lightning.runs import stored_logits as module
 from fer_lightning.runs.artifacts import read_artifact, write_artifact
-from fer_lightning.runs.stored_logits import (
+from fer_lightning.runs.stored_logits import StoredLogits, read_stored_logits, write_stored_logits
+from fer_lightning.runs.stored_logits_record import (
     LOGITS_FILE,
     RECORD_FILE,
     ROWS_FILE,
-    StoredLogits,
     StoredLogitsRecord,
-    read_stored_logits,
     read_stored_record,
-    write_stored_logits,
 )
 from tests.runs.stored_examples import stored_logits
 
@@ -189,8 +187,8 @@ def at_row(tensor: Tensor, value: float) -> Tensor:
     [
         (lambda s: {"logits": at_row(s.logits, float("nan"))}, "logits are not finite in 1 of 12 rows"),
         (lambda s: {"logits": at_row(s.logits, float("-inf"))}, "logits are not finite in 1 of 12 rows"),
-        (lambda s: {"logits": s.logits.softmax(1)}, "logits holds probabilities"),
-        (lambda s: {"logits": s.logits.softmax(1).half().float()}, "logits holds probabilities"),
+        (lambda s: {"logits": s.logits.softmax(1)}, "logits are probabilities"),
+        (lambda s: {"logits": s.logits.softmax(1).half().float()}, "logits are probabilities"),
         (lambda s: {"labels": at_row(s.labels, 7)}, r"labels lie in 0\.\.7"),
         (lambda s: {"labels": at_row(s.labels, -1)}, r"labels lie in -1\.\.6"),
         (lambda s: {"labels": at_row(s.labels, 0)}, "row_set_fingerprint"),
@@ -206,6 +204,17 @@ def test_values_that_cannot_be_are_refused(
     stored = stored_logits(votes=True)
     with pytest.raises(FerError, match=message):
         write_stored_logits(tmp_path, replace(stored, **change(stored)))
+
+
+def test_unscaled_cosines_of_another_program_are_refused(tmp_path: Path) -> None:
+    stored = stored_logits(kind="foreign")
+    cosines = stored.logits / stored.logits.abs().max()
+    with pytest.raises(FerError, match=r"all lie in \[-1, 1\], as cosines do; multiply them by the scale"):
+        write_stored_logits(tmp_path, replace(stored, logits=cosines))
+    written = write_stored_logits(tmp_path, replace(stored, logits=30 * cosines))
+    same(read_stored_logits(tmp_path, option="x"), written)
+    flat = stored_logits()  # of a linear head that has not learnt much
+    write_stored_logits(tmp_path, replace(flat, logits=flat.logits / 1000))
 
 
 def test_one_row_among_others_may_look_like_probabilities(tmp_path: Path) -> None:

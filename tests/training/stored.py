@@ -7,7 +7,8 @@ import torch
 
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.runs.artifacts import CalibrationRecord
-from fer_lightning.runs.stored_logits import StoredLogits, StoredLogitsRecord
+from fer_lightning.runs.stored_logits import StoredLogits
+from fer_lightning.runs.stored_logits_record import StoredLogitsRecord
 
 RECORD = StoredLogitsRecord(
     kind="checkpoint",

@@ -21,7 +21,8 @@ from fer_lightning.training.robustness import (
     mean_reports,
     scaling_of,
 )
-from tests.training.judged_rows import stored, temperature_record
+from tests.training.judged_rows import stored
+from tests.training.stored import recorded
 
 HALVED = Scaling(apply=lambda logits: (logits.double() / 2).log_softmax(1), how="halved")
 HOW = Comparing(scaling=HALVED, num_bins=15, num_resamples=200, confidence=0.9)
@@ -97,7 +98,7 @@ def scaled(scaling: Scaling, logits: Tensor) -> Tensor:
     return scaling.apply(logits)
 
 
-@pytest.mark.parametrize("record", [temperature_record(9.0), None])
+@pytest.mark.parametrize("record", [recorded(9.0), None])
 def test_val_rows_are_scaled_by_clean_rows_of_other_folds(
     scores: tuple[Tensor, Tensor, Tensor], record: CalibrationRecord | None
 ) -> None:
@@ -123,7 +124,7 @@ def test_clean_figures_are_those_of_an_evaluation(
 ) -> None:
     rows = on_split(stored(scores[0], scores[2], groups=torch.arange(300) // 3), split)
     config = CalibrationConfig(method=method, num_folds=3)
-    record = temperature_record(2.0) if method is CalibrationMethod.temperature else None
+    record = recorded(2.0) if method is CalibrationMethod.temperature else None
     judged = judge_scores(
         rows, calibration=config, fitted=record, columns={}, num_resamples=0, confidence=0.9, target_risks=[]
     )
@@ -139,17 +140,17 @@ def test_clean_figures_are_those_of_an_evaluation(
 def test_other_rows_are_scaled_by_the_kept_calibrator(scores: tuple[Tensor, Tensor, Tensor]) -> None:
     clean, worse, labels = scores
     rows, config = on_split(stored(clean, labels), "test"), CalibrationConfig()
-    scaling = scaling_of(rows, config, temperature_record(2.0))
-    assert scaling.how == "temperature fitted on val (10 rows) applied to test"
+    scaling = scaling_of(rows, config, recorded(2.0))
+    assert scaling.how == "temperature fitted on val (100 rows) applied to test"
     torch.testing.assert_close(scaled(scaling, worse), (worse.double() / 2).log_softmax(1))
-    damaged = replace(temperature_record(2.0), parameters={"temperature": -1.0})
+    damaged = replace(recorded(2.0), parameters={"temperature": -1.0})
     with pytest.raises(FerError, match="the calibration recorded for best.pt cannot be applied"):
         scaling_of(rows, config, damaged)
 
 
 def test_rows_without_an_unseen_calibrator_are_raw(scores: tuple[Tensor, Tensor, Tensor]) -> None:
     clean, _, labels = scores
-    plain, record = CalibrationConfig(), temperature_record(2.0)
+    plain, record = CalibrationConfig(), recorded(2.0)
     one_fold = stored(clean, labels, groups=torch.zeros(300, dtype=torch.int64))
     of_test = on_split(stored(clean, labels), "test")
     of_other = replace(record, fitted_on_fingerprint=of_test.record.row_set_fingerprint)

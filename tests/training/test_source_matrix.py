@@ -9,7 +9,8 @@ from fer_lightning.functional.calibration import fit_temperature
 from fer_lightning.runs.source_matrix import ALL_SOURCES, SourceCell, SourceCost
 from fer_lightning.training.config import CalibrationConfig, CalibrationMethod
 from fer_lightning.training.source_matrix import MatrixOptions, honest_log_probs, judge_cells, source_cost
-from tests.training.judged_rows import stored, temperature_record
+from tests.training.judged_rows import stored
+from tests.training.stored import recorded
 
 N = 280
 SOURCES = tuple("ferplus" if number % 2 else "rafdb_basic" for number in range(N))
@@ -39,7 +40,7 @@ def logits(labels: Tensor) -> Tensor:
 
 
 def test_only_rows_never_seen_take_the_recorded_calibrator(logits: Tensor, labels: Tensor) -> None:
-    rows = stored(logits, labels, sources=SOURCES, calibration=temperature_record(5.0))
+    rows = stored(logits, labels, sources=SOURCES, calibration=recorded(5.0))
     found = honest_log_probs(rows, "rafdb_basic", options())
     scores = rows.logits.double()
     torch.testing.assert_close(found[OF_RAFDB], (scores[OF_RAFDB] / 5).log_softmax(1))
@@ -51,7 +52,7 @@ def test_only_rows_never_seen_take_the_recorded_calibrator(logits: Tensor, label
 
 
 def test_the_reference_is_cross_fitted_everywhere(logits: Tensor, labels: Tensor) -> None:
-    rows = stored(logits, labels, sources=SOURCES, calibration=temperature_record(5.0))
+    rows = stored(logits, labels, sources=SOURCES, calibration=recorded(5.0))
     found, scores, folds = honest_log_probs(rows, None, options()), rows.logits.double(), options().folds
     fit = fit_temperature(scores[folds != 2], labels[folds != 2])
     torch.testing.assert_close(found[folds == 2], (scores[folds == 2] / fit.temperature).log_softmax(1))
@@ -59,7 +60,7 @@ def test_the_reference_is_cross_fitted_everywhere(logits: Tensor, labels: Tensor
 
 def test_without_a_calibrator_or_folds_scores_stay_raw(logits: Tensor, labels: Tensor) -> None:
     raw = logits.float().double().log_softmax(1)
-    record = temperature_record(5.0)
+    record = recorded(5.0)
     rows = stored(logits, labels, sources=SOURCES, calibration=record)
     torch.testing.assert_close(honest_log_probs(rows, "rafdb_basic", options(CalibrationMethod.none)), raw)
     torch.testing.assert_close(honest_log_probs(stored(logits, labels, sources=SOURCES), None, options()), raw)

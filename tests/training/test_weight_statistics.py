@@ -8,8 +8,8 @@ import lightning
 import numpy as np
 import pytest
 
-from fer_lightning.pipeline import teacher_callbacks
 from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.teachers import callbacks
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.config import OnExisting
@@ -81,7 +81,7 @@ def test_the_head_alone(whole: TrainTeacherRun, toy_manifest: Path, tmp_path: Pa
 def test_none_is_the_default_and_makes_no_callback(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "manifest.csv", tmp_path)
     assert run.trainer.weight_statistics is WeightStatistics.none
-    assert teacher_callbacks._weight_statistics(run, cast("RunDirectory", None)) == []
+    assert callbacks._weight_statistics(run, cast("RunDirectory", None)) == []
 
 
 def test_a_resumed_run_writes_no_line_twice(

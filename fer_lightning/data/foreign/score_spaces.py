@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 SMALLEST_PROB = float(np.finfo(np.float32).tiny)
 """Taken for a probability of exactly 0, which has no logarithm."""
 _SUM_TOLERANCE = 4e-3  # of seven probabilities with three digits
+_LARGEST_COSINE = 1 + 1e-3  # rounded in half precision
 
 
 def _refuse(
@@ -44,6 +45,15 @@ def _refuse_unbounded(table: ForeignTable, values: str) -> None:
         refuse_rows(table.path, table.sha256, problems, headline=headline)
 
 
+def like_cosines(scores: NDArray[np.floating]) -> bool:
+    """Tell whether scores could be cosines that nobody has multiplied by a scale: none lies outside [-1, 1].
+
+    Args:
+        scores: (N, C) of all rows.
+    """
+    return bool(np.abs(scores).max() <= _LARGEST_COSINE)
+
+
 def _check_logits(table: ForeignTable) -> None:
     scores = table.scores
     sums = scores.sum(axis=1)
@@ -55,6 +65,18 @@ def _check_logits(table: ForeignTable) -> None:
             [problem],
             headline=f"all {len(scores)} rows are probabilities, not logits",
             advice="A softmax of them would be a second one: set foreign.values=probs",
+        )
+    if like_cosines(scores):
+        row = int(np.abs(scores).max(axis=1).argmax())
+        largest = f"{np.abs(scores[row]).max():.6g}"
+        problem = RowProblem(f"{table.unit} {table.places[row]}", largest, "the largest score")
+        refuse_rows(
+            table.path,
+            table.sha256,
+            [problem],
+            headline=f"all {len(scores)} rows lie in [-1, 1], as cosines do, and not logits",
+            advice="A softmax of them is almost uniform. Multiply them by the scale that the model was trained with (often 16 to 64) "
+            "and import them again; where they are logits all the same, import their softmax with foreign.values=probs",
         )
 
 

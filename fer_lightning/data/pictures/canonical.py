@@ -4,7 +4,7 @@ import functools
 import hashlib
 import io
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,6 +42,14 @@ class CanonicalSpec:
         if not self.clahe:
             del fields["clahe_clip_limit"], fields["clahe_tiles"]
         return hashlib.sha256(repr(sorted(fields.items())).encode()).hexdigest()
+
+
+def recorded_digest(parameters: Mapping[str, int | float | bool]) -> str | None:
+    """Return the digest of recorded parameters; None where they are not those that this version knows."""
+    try:
+        return CanonicalSpec(**parameters).digest()  # type: ignore[arg-type]  # by name
+    except TypeError:
+        return None
 
 
 class MissingPictureError(FerError):

@@ -15,6 +15,7 @@ from fer_lightning.errors import FerError
 
 LOGITS = 3 * np.random.default_rng(0).normal(size=(40, 7))
 PROBS = softmax(LOGITS, axis=1)
+COSINES = LOGITS / np.abs(LOGITS).max()
 
 
 def table(scores: NDArray[Any]) -> ForeignTable:
@@ -56,6 +57,10 @@ def test_rounded_probabilities_are_probabilities(round_to: int) -> None:
     [
         (PROBS, "logits", r"all 40 rows are probabilities, not logits(.|\n)*second one: set foreign.values=probs"),
         (np.eye(7), "logits", "all 7 rows are probabilities"),
+        (COSINES, "logits", r"all 40 rows lie in \[-1, 1\], as cosines do(.|\n)*Multiply them by the scale"),
+        (COSINES.astype(np.float16), "logits", "as cosines do"),
+        (1 / (1 + np.exp(-LOGITS)), "logits", "as cosines do"),
+        (COSINES[:1], "logits", "all 1 rows lie in"),
         (LOGITS, "probs", "39 of 40 rows are no probabilities: set foreign.values=logits"),
         (100 * PROBS, "probs", r"40 of 40 rows are no probabilities(.|\n)*line 2: the sum is not 1 \(100\)"),
         (
@@ -73,6 +78,16 @@ def test_rounded_probabilities_are_probabilities(round_to: int) -> None:
 def test_one_space_handed_as_another_is_refused(scores: NDArray[Any], values: str, said: str) -> None:
     with pytest.raises(FerError, match=said):
         logits_of(table(scores), values=values)
+
+
+@pytest.mark.parametrize("scale", [16.0, 30.0, 64.0])
+def test_scaled_cosines_are_logits(scale: float) -> None:
+    np.testing.assert_array_equal(logits_of(table(scale * COSINES), values="logits"), (scale * COSINES).astype("f4"))
+
+
+def test_flat_logits_can_be_given_as_probabilities() -> None:
+    logits = logits_of(table(softmax(COSINES, axis=1)), values="probs")
+    np.testing.assert_allclose(softmax(logits.astype(np.float64), axis=1), softmax(COSINES, axis=1), atol=1e-7)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e39])

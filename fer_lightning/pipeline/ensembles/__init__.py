@@ -1,0 +1,1 @@
+"""An ensemble: its teachers, its weights, its figures, and its folder."""

@@ -1,0 +1,102 @@
+"""The teachers that are to be fused: opened with their logits on val and test, and the folder of their ensemble."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fer_lightning.errors import FerError, NoRowsError
+from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
+from fer_lightning.pipeline.ensembles.folder import check_free, ensemble_name
+from fer_lightning.pipeline.evaluation.config import EvaluationTarget
+from fer_lightning.pipeline.logits.teacher_models import TeacherModel, open_teachers
+from fer_lightning.pipeline.logits.teacher_scores import TeacherScores, teacher_scores
+from fer_lightning.pipeline.rows.evaluation_rows import refuse_changes
+from fer_lightning.runs.config import RunConfig
+
+if TYPE_CHECKING:
+    from fer_lightning.runs.stored_logits import StoredLogits
+
+log = logging.getLogger(__name__)
+
+_TEACHERS = "ensemble.teachers"
+_SETTLED = ("slices", "target_risks", "gates")
+
+
+class _Remembered:
+    """What spares the next job of a sweep a look at the manifest."""
+
+    without_test: TeacherScores | None = None
+    """Logits of val rows whose manifest has no test rows."""
+
+
+@dataclass(frozen=True)
+class FusedTeachers:
+    """Teachers with their logits, and the folder of their ensemble."""
+
+    models: tuple[TeacherModel, ...]
+    splits: "list[list[StoredLogits]]"
+    """Val, then test where it is judged: of each teacher."""
+    folder: Path
+
+    def check_free(self, run: FuseEnsembleRun) -> None:
+        """Refuse the folder if it holds this ensemble already, or another one."""
+        digests = {
+            model.name: stored.record.checkpoint_sha256
+            for model, stored in zip(self.models, self.splits[0], strict=True)
+        }
+        fingerprints = [split[0].record.row_set_fingerprint for split in self.splits]
+        check_free(self.folder, run, digests, fingerprints)
+
+
+def _check_beforehand(run: FuseEnsembleRun) -> tuple[TeacherModel, ...]:
+    """Refuse what can be known to fail without logits, and open the teachers."""
+    heeded = RunConfig(
+        root=run.run.root, tag=run.run.tag, on_existing=run.run.on_existing, unlock_stale=run.run.unlock_stale
+    )
+    refuse_changes(run.run, heeded, None, "run", "nothing is drawn")
+    refuse_changes(
+        run.evaluate, EvaluationTarget(), _SETTLED, "evaluate", "evaluate the ensemble's folder with task=evaluate"
+    )
+    if len(run.ensemble.teachers) < 2:
+        raise FerError(
+            f"{_TEACHERS}=[<run directory, checkpoint, ONNX file or stored logits>,...] takes at least two, got "
+            f"{len(run.ensemble.teachers)}; one model is judged by task=evaluate"
+        )
+    return open_teachers(run.ensemble.teachers, run.ensemble.names, option=_TEACHERS)
+
+
+def _refuse_twins(models: tuple[TeacherModel, ...], val: TeacherScores) -> None:
+    """Refuse one model under two paths: it would count twice, under two names."""
+    known: dict[str, TeacherModel] = {}
+    for model, stored in zip(models, val.single, strict=True):
+        first = known.setdefault(stored.record.checkpoint_sha256, model)
+        if first is not model:
+            raise FerError(f"{_TEACHERS} names the same model twice: {first.given} and {model.given}")
+
+
+def _of_test(run: FuseEnsembleRun, models: tuple[TeacherModel, ...], val: TeacherScores) -> "list[StoredLogits] | None":
+    """Return the teachers' logits on test; None where there are no test rows."""
+    if _Remembered.without_test is not val:
+        try:
+            return teacher_scores(run, models, "test", option=_TEACHERS).single
+        except NoRowsError as error:
+            log.info("judged on val alone: %s", error)
+            _Remembered.without_test = val
+    return None
+
+
+def open_fused_teachers(run: FuseEnsembleRun) -> FusedTeachers:
+    """Open the teachers of an ensemble on its rows, and find its folder.
+
+    Raises:
+        FerError: no teachers, teachers of other rows, or options without effect.
+    """
+    models = _check_beforehand(run)
+    val = teacher_scores(run, models, "val", option=_TEACHERS)
+    _refuse_twins(models, val)
+    test = _of_test(run, models, val) if run.ensemble.judge_test else None
+    given = run.evaluate.output_dir
+    parent = Path(run.run.root) / "ensembles" if given is None else Path(given)
+    name = ensemble_name(run, [model.name for model in models], val.single[0].record.row_set_fingerprint)
+    return FusedTeachers(models, [val.single, *([] if test is None else [test])], parent / name)

@@ -1,0 +1,189 @@
+"""Infers rows of soft labels again from their pictures, in every view that is kept, and compares."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fer_lightning.data.batches.crop_views import NUM_DRAWS, view_picture
+from fer_lightning.data.pictures.canonical import CanonicalSpec, expand
+from fer_lightning.data.pictures.store import DecodedPictures
+from fer_lightning.data.rows.manifest import Manifest
+from fer_lightning.deploy.onnx_classifier import open_onnx
+from fer_lightning.errors import FerError
+from fer_lightning.runs.checkpoint import read_checkpoint
+from fer_lightning.runs.ensemble import EnsembleTeacher
+from fer_lightning.runs.ensemble_teachers import find_teacher, with_a_share
+from fer_lightning.runs.softlabels import SoftLabels
+from fer_lightning.runs.stored_logits import read_stored_logits
+from fer_lightning.training.fusion import fused_logits, fusion_of
+from fer_lightning.training.scoring import LogitsOf, classifier_scorer, pick_device
+
+_ROUNDING = {"float16": 2.0**-11, "float32": 2.0**-24}
+"""Relative, of one number."""
+_INFERENCE = 1e-3  # relative: other batches, other kernels, a device that multiplies with fewer digits
+_BATCH_ROWS = 64
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Verification:
+    """How closely rows that were inferred again agree with those on disk."""
+
+    num_rows: int
+    max_abs_difference: float
+    tolerance: float
+    deviating: tuple[str, ...]
+    """Rows beyond the tolerance, each with its view and difference."""
+
+
+def drawn_rows(num_rows: int, count: int, *, seed: int) -> NDArray[np.int64]:
+    """Return places of random rows, each once, in order.
+
+    Args:
+        num_rows: to draw from.
+        count: to draw; all where there are fewer.
+        seed: of the draw.
+    """
+    return np.sort(np.random.default_rng(seed).choice(num_rows, min(count, num_rows), replace=False))
+
+
+def _open(file: Path, accelerator: str, *, option: str) -> tuple[LogitsOf, CanonicalSpec]:
+    if file.suffix == ".onnx":
+        onnx = open_onnx(file, option=option)
+        return onnx, onnx.canonical
+    checkpoint = read_checkpoint(file, option=option)
+    return classifier_scorer(checkpoint.build(), pick_device(accelerator)), checkpoint.canonical
+
+
+def _inferred(
+    file: Path,
+    softlabels: SoftLabels,
+    manifest: Manifest,
+    places: NDArray[np.int64],
+    *,
+    accelerator: str,
+    option: str,
+) -> Tensor:
+    """Return (V, k, 7) logits of one model, its pictures seen through the recorded draws of each view."""
+    logits_of, canonical = _open(file, accelerator, option=option)
+    number_of = {row_id: row for row, row_id in enumerate(manifest.row_ids)}
+    rows = np.array([number_of[softlabels.row_ids[place]] for place in places.tolist()])
+    pictures = DecodedPictures(manifest, rows, canonical)
+    views = softlabels.record.views
+    logits = torch.empty(len(views), len(rows), 7, dtype=torch.float64)
+    for start in range(0, len(rows), _BATCH_ROWS):
+        batch = range(start, min(start + _BATCH_ROWS, len(rows)))
+        whole = [pictures(position) for position in batch]
+        for number, view in enumerate(views):
+            draws = np.zeros((len(batch), NUM_DRAWS))
+            if number and softlabels.view_draws is not None:
+                draws = softlabels.view_draws[number - 1].numpy()[places[batch.start : batch.stop]]
+            shown = [expand(view_picture(picture, draw, view)) for picture, draw in zip(whole, draws, strict=True)]
+            with torch.inference_mode():
+                logits[number, batch.start : batch.stop] = logits_of(
+                    torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)
+                )
+    return logits
+
+
+def _kept(folders: Sequence[Path], softlabels: SoftLabels, places: NDArray[np.int64], *, option: str) -> Tensor:
+    """Return (1, k, 7) stored logits of a teacher that cannot be inferred again."""
+    logits: dict[str, Tensor] = {}
+    for folder in folders:
+        stored = read_stored_logits(folder, option=option)
+        if stored.record.view == "single":
+            logits |= dict(zip(stored.row_ids, stored.logits, strict=True))
+    missing = [place for place in places.tolist() if softlabels.row_ids[place] not in logits]
+    if missing or len(softlabels.record.views) > 1:
+        what = f"the row {softlabels.image_paths[missing[0]]}" if missing else "views beside the plain one"
+        raise FerError(f"{option}: nothing can be inferred again: {folders[0]} holds no logits of {what}")
+    return torch.stack([logits[softlabels.row_ids[place]].double() for place in places.tolist()])[None]
+
+
+def _teacher_logits(
+    teacher: EnsembleTeacher,
+    softlabels: SoftLabels,
+    manifest: Manifest,
+    places: NDArray[np.int64],
+    *,
+    accelerator: str,
+    option: str,
+) -> Tensor:
+    found = find_teacher(teacher)
+    if found.sha256 != teacher.checkpoint_sha256:
+        where = "nothing" if found.sha256 is None else f"another model ({found.sha256[:12]})"
+        raise FerError(f"{option}: teacher {teacher.name} cannot be inferred again: {where} lies at {teacher.given}")
+    if found.model is None:
+        return _kept(found.kept, softlabels, places, option=option)
+    return _inferred(found.model, softlabels, manifest, places, accelerator=accelerator, option=option)
+
+
+def _deviations(
+    softlabels: SoftLabels, places: NDArray[np.int64], differences: Tensor, tolerance: float
+) -> Mapping[float, str]:
+    """Return the rows beyond the tolerance by their difference."""
+    names = [view.name for view in softlabels.record.views]
+    beyond = (differences > tolerance).nonzero().tolist()
+    return {
+        float(
+            differences[view, at]
+        ): f"{softlabels.image_paths[places[at]]} (row {places[at]}, {names[view]}): a logit is "
+        f"{float(differences[view, at]):.4g} off"
+        for view, at in beyond
+    }
+
+
+def verify_rows(
+    softlabels: SoftLabels,
+    manifest: Manifest,
+    places: NDArray[np.int64],
+    *,
+    accelerator: str,
+    option: str,
+) -> Verification:
+    """Infer rows again, from manifest, picture files and teachers as they are now, and compare with what was read from disk.
+
+    The tolerance is relative to the largest logit among the rows: the rounding of the kept type (2^-11 in float16), and a
+    thousandth for batches of another size and other kernels. A foreign teacher's logits are read from its file again.
+
+    Args:
+        softlabels: as read from disk.
+        manifest: that holds every one of the rows.
+        places: (k,) places of the rows in the soft labels.
+        accelerator: device of checkpoints.
+        option: the option that named the soft labels, for messages.
+
+    Raises:
+        FerError: a teacher is gone or another one, or a picture cannot be read.
+    """
+    teachers = with_a_share(softlabels.record.teachers)
+    logits = [
+        _teacher_logits(teacher, softlabels, manifest, places, accelerator=accelerator, option=option)
+        for teacher in teachers
+    ]
+    fusion, stacked = fusion_of(teachers, softlabels.record.space), torch.stack(logits)
+    expected = torch.stack([fused_logits(stacked[:, view], fusion) for view in range(stacked.shape[1])])
+    tables = [softlabels.logits[None], *([] if softlabels.view_logits is None else [softlabels.view_logits])]
+    found = torch.cat(tables)[:, torch.from_numpy(places)].double()
+    differences = (found - expected).abs().amax(dim=2)
+    scale = max(1.0, float(expected.abs().max()))
+    tolerance = scale * (_ROUNDING[softlabels.record.dtype] + _INFERENCE)
+    deviations = _deviations(softlabels, places, differences, tolerance)
+    return Verification(
+        num_rows=len(places),
+        max_abs_difference=float(differences.max()),
+        tolerance=tolerance,
+        deviating=tuple(deviations[size] for size in sorted(deviations, reverse=True)),
+    )
+
+
+def deviation_text(verification: Verification) -> str:
+    """Return the rows beyond the tolerance, the worst first."""
+    rows = verification.deviating
+    more = f", and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+    return f"{'; '.join(rows[:_SHOWN])}{more}; the tolerance is {verification.tolerance:.4g}"
