@@ -36,7 +36,8 @@ from fer_lightning.data.sources.generated import GeneratedSetSpec, generate_set
 from fer_lightning.files import sha256_of
 from fer_lightning.models.classifier import Classifier, ClassifierSpec
 from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget
-from fer_lightning.pipeline.logits.scores import ModelFile, all_scores, ask
+from fer_lightning.pipeline.logits.model_files import ModelFile
+from fer_lightning.pipeline.logits.scores import all_scores, ask
 from fer_lightning.pipeline.logits.shared_pass import ShardJob, SharedPass, score_shards
 from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows
 from fer_lightning.runs.checkpoint import checkpoint_record

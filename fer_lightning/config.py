@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -107,6 +107,8 @@ def composition_message(error: HydraException | OmegaConfBaseException) -> str:
     if unknown:
         return _about_unknown(unknown[1])
     text = "\n".join([str(error), *([str(error.__cause__)] if error.__cause__ else [])])
+    if isinstance(error, OverrideParseException):
+        text = f"{error.override}: {text}"
     no_list = _NO_LIST.match(text)
     if no_list:
         return "{0} takes a list: '{0}=[{1}]'".format(*no_list.groups())

@@ -97,7 +97,10 @@ def test_help_of_a_misspelt_option_is_refused(tmp_path: Path) -> None:
         ("stage.epcohs=2", "unknown option stage.epcohs; did you mean stage.epochs?"),
         (
             "evaluate.split=val",
-            "evaluate.split is no option of this task; it belongs to task=evaluate or task=calibrate or task=robustness",
+            (
+                "evaluate.split is no option of this task; it belongs to task=evaluate or task=calibrate or task=robustness or "
+                "task=store_logits or task=import_logits or task=fuse_ensemble or task=export_softlabels or task=diagnose_alignment"
+            ),
         ),
         ("stage.epochs=two", "stage.epochs=two Value 'two' of type 'str' could not be converted to Integer"),
         ("data.allow_leaks=content", "data.allow_leaks takes a list: 'data.allow_leaks=[content]'"),

@@ -17,6 +17,7 @@ from fer_lightning.errors import TrainingError
 from fer_lightning.files import sha256_of, write_atomically
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.runs.artifacts import (
+    ONNX_RECORD_FILE,
     CalibrationRecord,
     OnnxExport,
     OnnxParity,
@@ -31,7 +32,6 @@ from fer_lightning.runs.recorded_calibration import chosen_calibration, recorded
 
 log = logging.getLogger(__name__)
 
-ONNX_RECORD_FILE = "onnx.json"
 _OPSET = 18
 _BATCH_SIZES = (1, 2, 5)
 _TOLERANCE = 1e-3

@@ -23,7 +23,7 @@ def cross_fitted_temperatures(teacher_logits: Tensor, labels: Tensor, folds: Ten
     num_teachers, num_rows, _ = teacher_logits.shape
     temperatures = torch.empty(num_teachers, num_rows, dtype=torch.float64)
     of_row = torch.zeros(num_rows, dtype=torch.int64) if folds is None else folds
-    names = of_row.unique().tolist()
+    names = sorted(set(of_row.tolist()))
     for inside in (of_row == name for name in names):
         fitted_on = ~inside if len(names) > 1 else inside
         for teacher, logits in enumerate(teacher_logits):

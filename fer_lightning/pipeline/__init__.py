@@ -1,1 +1,1 @@
-"""The verbs, each read top to bottom."""
+"""The verbs, each read top to bottom, and rooms for what verbs are made of."""

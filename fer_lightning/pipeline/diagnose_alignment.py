@@ -12,6 +12,7 @@ from fer_lightning.pipeline.softlabels.config import DiagnoseAlignmentRun
 from fer_lightning.pipeline.softlabels.diagnosis import manifest_path, of_proof, outside_checks
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.diagnosis import DIAGNOSIS_FILE, Diagnosis, DiagnosisCheck
+from fer_lightning.runs.ensemble import ENSEMBLE_FILE, ENSEMBLE_METRICS_FILE
 from fer_lightning.runs.softlabel_proofs import FILES, examine_softlabels
 from fer_lightning.runs.softlabels_file import softlabels_of
 
@@ -33,8 +34,9 @@ def _check_beforehand(run: DiagnoseAlignmentRun) -> Path:
     if run.diagnose.softlabels is None:
         raise FerError("diagnose.softlabels=<folder of soft labels> is needed")
     folder = Path(run.diagnose.softlabels)
-    if not any((folder / name).is_file() for name in FILES):
-        raise FerError(f"diagnose.softlabels: {folder} holds no soft labels")
+    own = set(FILES) - {ENSEMBLE_FILE, ENSEMBLE_METRICS_FILE}  # which the folder of an ensemble has too
+    if not any((folder / name).is_file() for name in own):
+        raise FerError(f"diagnose.softlabels: {folder} holds no soft labels; task=export_softlabels writes some")
     return folder
 
 

@@ -101,8 +101,8 @@ def _verified(run: ExportSoftlabelsRun, softlabels: SoftLabels, folder: Path) ->
             f"{deviation_text(found)}. Stored logits or pictures have changed: export again with evaluate.reuse_logits=false"
         )
     log.info(
-        "%d random rows inferred again: no logit is further off than %.3g (tolerance %.3g)",
-        found.num_rows,
+        "%s: no logit is further off than %.3g (tolerance %.3g)",
+        found.what,
         found.max_abs_difference,
         found.tolerance,
     )

@@ -120,12 +120,13 @@ def _tell(done: _Fused, folder: Path) -> None:
     from fer_lightning.reports.weight_search_text import search_text
 
     record, metrics = done.record, done.metrics
+    calibrated = record.calibration is not None
     how = f"{record.space} fusion of {weights_text(metrics.weights)} ({record.weights_how})"
     log.info("%s\n\n%s", how, figures_text(metrics))
     if done.searched is not None:
         log.info("%s", search_text(done.searched.report))
     for comparison in metrics.against_best_teacher:
-        log.info("%s", comparison_text(comparison))
+        log.info("%s", comparison_text(comparison, calibrated=calibrated, searched=done.searched is not None))
     for comparison in metrics.against_best_teacher:
         if comparison.split == "test":
             log.info("%s", verdict(comparison))

@@ -5,14 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fer_lightning.data.config import DataConfig
 from fer_lightning.data.foreign.read_file import read_foreign_scores
 from fer_lightning.data.foreign.row_join import join_rows
 from fer_lightning.data.foreign.score_spaces import logits_of
-from fer_lightning.data.foreign.table import ForeignTable
 from fer_lightning.data.selection import select_rows
 from fer_lightning.errors import FerError
 from fer_lightning.files import explained_write_errors
@@ -33,9 +29,10 @@ _WORTH_A_WARNING = 0.1  # of accuracy, by which another class order fits better
 
 def _check_options(run: ImportLogitsRun) -> tuple[Path, Path]:
     """Return the file, and the folder of the model, and refuse options without effect."""
-    if run.foreign.file is None or run.foreign.name is None:
+    if run.foreign.file is None or run.foreign.name is None or run.data.manifest is None:
         raise FerError(
-            "task=import_logits needs foreign.file=<.csv, .npy or .npz> and foreign.name=<name of the model>, and data.manifest"
+            "task=import_logits needs foreign.file=<.csv, .npy or .npz>, foreign.name=<name of the model> and data.manifest=<file "
+            "with the rows that the scores are of>"
         )
     unheeded = RunConfig(root=run.run.root, tag=run.run.tag, unlock_stale=run.run.unlock_stale)
     why = "scores of another program are taken as they are"
@@ -64,56 +61,6 @@ def _rows(run: ImportLogitsRun) -> EvaluationRows:
         calibration=run.calibration.settled(None),
         rows_seen_in_training=None,
         rows_left_out=selection.left_out_of(split),
-    )
-
-
-def _stored(
-    run: ImportLogitsRun, rows: EvaluationRows, table: ForeignTable, logits: NDArray[np.float32], model: Path
-) -> "StoredLogits":
-    import torch
-
-    from fer_lightning.pipeline.rows.face_sides import face_sides
-    from fer_lightning.pipeline.rows.row_columns import row_columns
-    from fer_lightning.runs.stored_logits import StoredLogits
-    from fer_lightning.runs.stored_logits_record import StoredLogitsRecord
-
-    columns, selection = row_columns(rows), rows.selection
-    groups = torch.from_numpy(
-        selection.groups(rows.split)
-    )  # looks at every picture, so that their sizes are known then
-    record = StoredLogitsRecord(
-        kind="foreign",
-        dtype="float32",
-        run_dir=str(model),
-        checkpoint=table.path.name,
-        checkpoint_sha256=table.sha256,
-        epoch=-1,
-        weights="foreign",
-        canonical={},
-        canonical_digest="",
-        view="single",
-        corruption="none",
-        manifest=rows.manifest,
-        manifest_sha256=selection.manifest.sha256,
-        split=rows.split,
-        requested_rows=rows.requested_rows,
-        rows_left_out=rows.rows_left_out,
-        rows_seen_in_training=None,
-        n=len(columns.row_ids),
-        row_set_fingerprint=selection.fingerprint(rows.split),
-        pictures_digest="",
-        group_columns=list(selection.group_columns),
-        class_order=list(EMOTIONS),
-        calibration=None,
-        logits_sha256="",
-        rows_sha256="",
-    )
-    return StoredLogits(
-        record=record,
-        logits=torch.from_numpy(logits),
-        groups=groups,
-        face_sides=face_sides(rows, num_workers=run.data.num_workers or 0),
-        **vars(columns),
     )
 
 
@@ -152,9 +99,11 @@ def _tell_agreement(stored: "StoredLogits", *, by_position: bool) -> None:
     found = label_agreement(predictions.numpy(), stored.labels.numpy())
     if by_position and found.is_chance:
         log.warning(
-            "rows in any other order agree as well with the labels (accuracy %.4f when shuffled): these scores are not of these "
-            "rows in this order, or the model tells nothing",
+            "nothing tells this order of the rows from any other: accuracy %.4f, when shuffled %.4f +- %.4f. These scores are not of "
+            "these rows in this order, the model tells nothing, or there are too few rows to tell",
+            found.accuracy,
             found.shuffled_accuracy,
+            found.shuffled_deviation,
         )
     if found.best_accuracy > found.accuracy + _WORTH_A_WARNING:
         renamed = [
@@ -188,7 +137,9 @@ def import_logits(run: ImportLogitsRun) -> None:
         log.info("%s: left aside %d rows that are %s rows of the manifest", path, count, home)
     if table.ignored:
         log.info("%s: not read: %s", path, ", ".join(table.ignored))
-    stored = _stored(run, rows, table, logits[joined.places], model)
+    from fer_lightning.pipeline.logits.foreign_logits import foreign_logits  # torch
+
+    stored = foreign_logits(rows, table, logits[joined.places], model, num_workers=run.data.num_workers or 0)
     by_position = foreign.join is JoinBy.position
     if by_position:
         log.warning(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from fer_lightning.errors import FinishedRunError, TrainingError
 from fer_lightning.files import explained_write_errors, write_text_atomically
 from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget
-from fer_lightning.pipeline.logits.scores import find_model, scores_of
+from fer_lightning.pipeline.logits.model_files import find_model
+from fer_lightning.pipeline.logits.scores import scores_of
 from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows
 from fer_lightning.pipeline.teachers.leave_one_out_config import LeaveOneSourceOutRun
 from fer_lightning.pipeline.teachers.left_out_teachers import Teacher, plan_teachers

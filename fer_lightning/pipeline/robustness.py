@@ -11,7 +11,8 @@ from fer_lightning.pipeline.evaluate import check_beforehand, output_dir
 from fer_lightning.pipeline.evaluation.config import Corruption, EvaluationCalibration, EvaluationTarget, RobustnessRun
 from fer_lightning.pipeline.evaluation.ensemble_subject import model_rows
 from fer_lightning.pipeline.evaluation.subjects import Subject, calibration_for
-from fer_lightning.pipeline.logits.scores import ModelFile, find_model, scores_of
+from fer_lightning.pipeline.logits.model_files import ModelFile, find_model
+from fer_lightning.pipeline.logits.scores import scores_of
 from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows, refuse_changes
 from fer_lightning.runs.lock import RunLock
 from fer_lightning.runs.stored_logits_record import is_stored

@@ -4,9 +4,11 @@ import logging
 from dataclasses import replace
 
 from fer_lightning.errors import FerError
+from fer_lightning.files import stamp_of
 from fer_lightning.pipeline.evaluation.config import EvaluationTarget
 from fer_lightning.pipeline.logits.config import StoreLogitsRun
-from fer_lightning.pipeline.logits.scores import Asked, ModelFile, all_scores, ask, find_model, folder_of
+from fer_lightning.pipeline.logits.model_files import ModelFile, find_model, refuse_twins
+from fer_lightning.pipeline.logits.scores import Asked, all_scores, ask, folder_of
 from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows, refuse_changes
 from fer_lightning.pipeline.rows.rows_of_models import rows_of_models
 from fer_lightning.runs.config import RunConfig
@@ -51,11 +53,7 @@ def _refuse_unheeded(run: StoreLogitsRun) -> None:
 
 def _models(given: list[str]) -> list[ModelFile]:
     models = [find_model(one, option=_OPTION) for one in given]
-    by_digest: dict[str, str] = {}
-    for name, model in zip(given, models, strict=True):
-        if model.sha256 in by_digest:
-            raise FerError(f"{_OPTION} names the same model twice: {by_digest[model.sha256]} and {name}")
-        by_digest[model.sha256] = name
+    refuse_twins(zip((model.sha256 for model in models), given, strict=True), option=_OPTION)
     return models
 
 
@@ -65,11 +63,11 @@ def _store(run: StoreLogitsRun, split: str, models: list[ModelFile], rows: list[
         replace(first, model=model, rows=of_model, dtype=run.store.dtype.value)
         for model, of_model in zip(models, rows, strict=True)
     ]
-    before = [_stamp(one, run) for one in asked]
+    before = [stamp_of(folder_of(one, run) / RECORD_FILE) for one in asked]
     stored = all_scores(asked, run, option=_OPTION, shard_rows=run.store.shard_rows)
     for one, found, earlier in zip(asked, stored, before, strict=True):
         record = found.record
-        how = "had been stored" if _stamp(one, run) == earlier else "stored"
+        how = "had been stored" if stamp_of(folder_of(one, run) / RECORD_FILE) == earlier else "stored"
         seen = "" if record.rows_seen_in_training is None else f", {record.rows_seen_in_training} seen in training"
         log.info(
             "%s: %d %s rows of %s (%s%s) %s",
@@ -81,10 +79,3 @@ def _store(run: StoreLogitsRun, split: str, models: list[ModelFile], rows: list[
             seen,
             how,
         )
-
-
-def _stamp(asked: Asked, run: StoreLogitsRun) -> int | None:
-    try:
-        return (folder_of(asked, run) / RECORD_FILE).stat().st_mtime_ns
-    except OSError:
-        return None

@@ -70,7 +70,8 @@ def shown_name(ensemble: ComparedEnsemble) -> str:
     used = {name: weight for name, weight in ensemble.weights.items() if weight}
     scaled = ", scaled" if ensemble.teachers_scaled else ""
     how = "" if ensemble.weights_how in {"given", "equal"} else f", {ensemble.weights_how.partition(' ')[0]}"
-    return f"{weights_text(used)}, {ensemble.space}{scaled}{how}"
+    calibrated = "" if ensemble.calibration == "temperature" else f", {ensemble.calibration or 'uncalibrated'}"
+    return f"{weights_text(used)}, {ensemble.space}{scaled}{how}{calibrated}"
 
 
 def cell_of(figures: Figures | None, name: str) -> str:

@@ -20,14 +20,14 @@ _FIGURES = {
 def _row(name: str, result: EvaluatedCheckpoint) -> list[str]:
     raw, scaled = result.raw, result.scaled
     hits = [raw.accuracy, raw.macro_f1, raw.minority_f1]
-    kept = [None, None] if scaled is None else [scaled.nll, scaled.ece]
-    cells = [cell(value) for value in (*hits, raw.nll, kept[0], raw.ece, kept[1])]
-    return [name, *cells, bare((raw if scaled is None else scaled).brier)]
+    kept = [None, None, None] if scaled is None else [scaled.nll, scaled.ece, scaled.brier]
+    pairs = zip((raw.nll, raw.ece, raw.brier), kept, strict=True)
+    return [name, *(cell(value) for value in (*hits, *(value for pair in pairs for value in pair)))]
 
 
 def figures_text(metrics: EnsembleMetrics) -> str:
     """Return the ensemble and each teacher alone, one table for each split."""
-    header = ["accuracy", "macro-F1", "minority", "NLL", "scaled", "ECE", "scaled", "Brier"]
+    header = ["accuracy", "macro-F1", "minority", "NLL", "scaled", "ECE", "scaled", "Brier", "scaled"]
     texts = []
     for number, result in enumerate(metrics.evaluated):
         rows = [_row("ensemble", result)]
@@ -45,28 +45,41 @@ def _signed(figure: PairedFigure) -> str:
     return f"{sign}{bare(figure.difference)} [{bare(figure.low)}, {bare(figure.high)}]"
 
 
-def comparison_text(comparison: TeacherComparison) -> str:
-    """Return the paired differences of an ensemble and a teacher."""
+def _chosen_here(split: str, *, searched: bool) -> str:
+    """Say whom a choice by the rows of the comparison flatters: the best of many weights, or the best of a few teachers."""
+    if searched:
+        return f"weights and teacher were chosen by these {split} rows: the difference flatters the ensemble"
+    return f"{split} rows chose the teacher as the best one, which flatters it; the weights were not chosen by them"
+
+
+def comparison_text(comparison: TeacherComparison, *, calibrated: bool, searched: bool) -> str:
+    """Return the paired differences of an ensemble and a teacher.
+
+    Args:
+        comparison: on one split.
+        calibrated: whether both were calibrated first.
+        searched: whether the weights were found on val, and not given.
+    """
     rows = [
         [label, bare(figure.teacher), bare(figure.ensemble), _signed(figure), _p_value(figure.p_value)]
         for name, label in _FIGURES.items()
         if (figure := comparison.figures.get(name)) is not None
     ]
     interval = f"difference [{100 * comparison.confidence:g} %]"
-    header = [f"{comparison.split}, n={comparison.n}", comparison.teacher, "ensemble", interval, ""]
-    notes = []
-    if comparison.chosen_here:
-        notes.append(
-            f"weights or teacher were chosen by these {comparison.split} rows: the difference flatters the ensemble"
-        )
+    of = f"{comparison.split}, n={comparison.n}{', calibrated' if calibrated else ''}"
+    header = [of, comparison.teacher, "ensemble", interval, ""]
+    notes = [_chosen_here(comparison.split, searched=searched)] if comparison.chosen_here else []
     return "\n".join([text_table(header, rows), *notes])
 
 
 def verdict(comparison: TeacherComparison) -> str:
-    """Return in a sentence whether the ensemble beats the teacher, by the interval of macro-F1."""
+    """Return in a sentence whether the ensemble beats the teacher, by interval and p-value of macro-F1."""
     figure = comparison.figures["macro_f1"]
     told = f"macro-F1 {_signed(figure)}, {_p_value(figure.p_value)}, n={comparison.n}"
     teacher = f"its best single teacher {comparison.teacher} on {comparison.split}"
+    leaves_0_out = figure.low > 0 or figure.high < 0
+    if leaves_0_out and figure.p_value > 1 - comparison.confidence:
+        return f"nothing is certain between the ensemble and {teacher}: the interval leaves 0 out, the p-value does not ({told})"
     if figure.low > 0:
         return f"the ensemble beats {teacher}: {told}"
     if figure.high < 0:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fer_lightning.reports.leaderboard_cells import NONE, bare, cell
 from fer_lightning.reports.tables import text_table
+from fer_lightning.runs.document_order import document_place
 from fer_lightning.runs.ensemble import FusionFigures, SubsetBest, WeightSearchReport
 
 _HEADER = ("macro-F1", "minority", "ECE scaled", "accuracy", "NLL scaled")
@@ -62,12 +63,32 @@ def _subset_row(best: SubsetBest) -> list[str]:
     return [f"{name}, {best.point.space}", *_cells(best.point)]
 
 
+def _place(point: FusionFigures) -> tuple[float, ...]:
+    return document_place(
+        macro_f1=point.macro_f1, minority_f1=point.minority_f1, ece=point.ece_scaled, accuracy=point.accuracy
+    )
+
+
+def _missed(report: WeightSearchReport) -> list[str]:
+    """Say that a search which does not try every point has passed by a better one, as the grids of pairs and triples show."""
+    by_nll = report.aim == "nll" and report.search in {"optimise", "greedy"}
+    better = [best for best in report.subsets if best.source is None and _place(best.point) < _place(report.chosen)]
+    if by_nll or not better:
+        return []
+    best = min(better, key=lambda one: _place(one.point))
+    figures = f"macro-F1 {bare(best.point.macro_f1)} against {bare(report.chosen.macro_f1)} of the chosen weights"
+    return [
+        f"{report.search} has missed a better point: {_subset_row(best)[0]}, {figures}; ensemble.search=grid tries all"
+    ]
+
+
 def search_text(report: WeightSearchReport) -> str:
     """Return a search for the console."""
     parts = [_chosen(report), _weights(report), _diversity(report)]
     if report.subsets:
         table = text_table(["best of some", *_HEADER], [_subset_row(best) for best in report.subsets])
-        parts.append(f"{table}\nchosen by these very rows, which flatters them")
+        notes = ["chosen by these very rows, which flatters them", *_missed(report)]
+        parts.append("\n".join([table, *notes]))
     return "\n\n".join(parts)
 
 

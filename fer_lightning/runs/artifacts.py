@@ -11,6 +11,7 @@ from fer_lightning.errors import FerError
 from fer_lightning.files import write_text_atomically
 
 Artifact = TypeVar("Artifact")
+ONNX_RECORD_FILE = "onnx.json"
 
 _adapters: dict[type[Any], TypeAdapter[Any]] = {}
 STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="strings")

@@ -89,7 +89,8 @@ class TeacherComparison:
     discordant: list[int]
     """Rows that only the teacher has right, rows that only the ensemble has right."""
     chosen_here: bool
-    """Whether weights or teacher were chosen by these very rows: the difference is then flattering."""
+    """Whether the teacher was chosen by these very rows, which flatters it, and so were searched weights, which flatters the
+    ensemble more."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.batches.crop_views import NUM_DRAWS
 from fer_lightning.data.rows.row_id import row_set_fingerprint
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
@@ -50,6 +49,8 @@ def fingerprints(row_ids: Sequence[str], labels: Sequence[int], splits: Sequence
 
 def array_kinds(record: HashManifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of each array."""
+    from fer_lightning.data.batches.crop_views import NUM_DRAWS  # torch
+
     n, others = record.n, len(record.views) - 1
     kinds = {"logits": (record.dtype, (n, NUM_CLASSES)), "y": ("uint8", (n,)), "row_ids": ("|S64", (n,))}
     views = {

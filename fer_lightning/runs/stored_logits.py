@@ -13,17 +13,13 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_lightning.data.foreign.score_spaces import like_cosines
-from fer_lightning.data.rows.columns import SPLITS
-from fer_lightning.data.rows.row_id import row_set_fingerprint
 from fer_lightning.data.splits.groups import folds_of
 from fer_lightning.errors import FerError
 from fer_lightning.files import write_atomically
-from fer_lightning.labels import EMOTIONS, NUM_CLASSES, check_class_order
+from fer_lightning.labels import NUM_CLASSES
 from fer_lightning.runs.artifacts import write_artifact
-from fer_lightning.runs.logit_checks import check_logits
+from fer_lightning.runs.stored_logits_checks import check_stored_logits
 from fer_lightning.runs.stored_logits_record import (
-    KINDS,
     LOGITS_FILE,
     RECORD_FILE,
     ROWS_FILE,
@@ -103,7 +99,7 @@ def write_stored_logits(folder: Path, stored: StoredLogits) -> StoredLogits:
         FerError: what a reader would refuse, e.g. logits that are not finite, or what the type cannot hold.
         OSError: the files cannot be written.
     """
-    _check(stored, where=str(folder))
+    check_stored_logits(stored, where=str(folder))
     dtype = stored.record.dtype
     kept = stored.logits.numpy().astype(dtype)
     rows = {name: np.array([text.encode() for text in getattr(stored, name)]) for name in _TEXTS}
@@ -140,7 +136,7 @@ def read_stored_logits(path: Path, *, option: str) -> StoredLogits:
     with _mapped(rows_file, record.rows_sha256, "rows_sha256", option=option) as content:
         arrays = _read_arrays(content, where=f"{option}: {rows_file}")
     stored = _from_arrays(record, logits, arrays, where=f"{option}: {rows_file}")
-    _check(stored, where=f"{option}: {folder}")
+    check_stored_logits(stored, where=f"{option}: {folder}")
     return stored
 
 
@@ -209,54 +205,3 @@ def _from_arrays(
             raise FerError(f"{where}: {name} is not UTF-8: {error}") from error
     tables = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in _TABLES}
     return StoredLogits(record=record, logits=torch.from_numpy(logits), **texts, **tables)  # type: ignore[arg-type]  # by name
-
-
-def _check(stored: StoredLogits, *, where: str) -> None:
-    """Refuse what contradicts itself.
-
-    Raises:
-        FerError: the first contradiction.
-    """
-    record = stored.record
-    try:
-        check_class_order(record.class_order, where=f"{where}: class_order")
-    except ValueError as error:
-        raise FerError(str(error)) from error
-    for name, value, known in (("kind", record.kind, KINDS), ("dtype", record.dtype, ("float32", "float16"))):
-        if value not in known:
-            raise FerError(f"{where}: {name} is {value!r}; expected one of {', '.join(known)}")
-    if record.split not in SPLITS:
-        raise FerError(f"{where}: split is {record.split!r}; expected one of {', '.join(SPLITS)}")
-    if not record.n == len(stored.logits) == len(stored.labels) == len(stored.row_ids) > 0:
-        raise FerError(
-            f"{where}: n is {record.n}, and there are {len(stored.logits)} rows of logits, {len(stored.labels)} labels "
-            f"and {len(stored.row_ids)} row ids; they must be equal, and at least 1"
-        )
-    _check_values(stored, where=where)
-    if len(set(stored.row_ids)) != record.n:
-        raise FerError(f"{where}: row_ids holds a row twice")
-    names = (EMOTIONS[label] for label in stored.labels.tolist())
-    fingerprint = row_set_fingerprint(stored.row_ids, names)
-    if fingerprint != record.row_set_fingerprint:
-        raise FerError(
-            f"{where}: row_set_fingerprint is {record.row_set_fingerprint[:12]}, but that of its row ids and labels is "
-            f"{fingerprint[:12]}"
-        )
-
-
-def _check_values(stored: StoredLogits, *, where: str) -> None:
-    logits, labels = stored.logits.numpy(), stored.labels.numpy()
-    check_logits(logits, stored.image_paths, stored.record.dtype, where=where)
-    if stored.record.kind == "foreign" and like_cosines(logits):  # our own cosine heads give scale x cosine
-        raise FerError(
-            f"{where}: logits of another program all lie in [-1, 1], as cosines do; multiply them by the scale that the model was "
-            "trained with, and import them with task=import_logits"
-        )
-    if labels.min() < 0 or labels.max() >= NUM_CLASSES:
-        raise FerError(f"{where}: labels lie in {labels.min()}..{labels.max()}; expected 0..{NUM_CLASSES - 1}")
-    if int(stored.face_sides.min()) < 0:
-        raise FerError(f"{where}: face_sides holds {int(stored.face_sides.min())}; a side has at least 0 pixels")
-    if stored.votes is not None:
-        votes = stored.votes.numpy()
-        if not (np.isfinite(votes) & (votes >= 0)).all():
-            raise FerError(f"{where}: votes holds values that are no counts")

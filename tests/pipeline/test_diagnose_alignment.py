@@ -87,6 +87,7 @@ def test_all_faults_at_once(folder: Path) -> None:
     failed = faults(folder)
     assert failed.keys() == {
         "class order of classorder.json",
+        "SHA-256 of classorder.json",
         "manifest SHA-256",
         "labels of the manifest",
         "teacher B_tiny",

@@ -255,7 +255,9 @@ def test_strange_files_are_left_alone() -> None:
 def test_another_checkpoint_under_the_same_name() -> None:
     ensemble = write_ensemble(Path("AB"), [A, B], weights=[0.7, 0.3])
     write_teacher(Path(B), seed=3, size=40)
-    with pytest.raises(FerError, match=r"runs/B_tiny/best\.pt is no longer the teacher B_tiny that the ensemble was made of"):
+    with pytest.raises(
+        FerError, match=r"runs/B_tiny/best\.pt is no longer the teacher B_tiny that the ensemble was made of"
+    ):
         export_softlabels(export_run(ensemble))
 
 

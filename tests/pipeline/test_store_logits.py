@@ -28,7 +28,8 @@ from fer_lightning.errors import FerError
 from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget, View
 from fer_lightning.pipeline.logits import infer_logits, opened_models
 from fer_lightning.pipeline.logits.config import LogitsType, StoreConfig, StoreLogitsRun
-from fer_lightning.pipeline.logits.scores import find_model, scores_of
+from fer_lightning.pipeline.logits.model_files import find_model
+from fer_lightning.pipeline.logits.scores import scores_of
 from fer_lightning.pipeline.rows.evaluation_rows import evaluation_rows
 from fer_lightning.pipeline.store_logits import store_logits
 from fer_lightning.runs.config import RunConfig

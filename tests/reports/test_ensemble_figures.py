@@ -84,6 +84,18 @@ def test_the_text_sets_the_believable_figure_beside_the_optimistic_one() -> None
     assert "best of some" not in alone
 
 
+def test_a_better_point_that_the_search_has_missed_is_told() -> None:
+    found = report(3)
+    best = SubsetBest(teachers=NAMES[:3], source=None, n=51, point=replace(found.chosen, macro_f1=0.99))
+    missed = replace(found, search="simplex", aim="nll", subsets=[best])
+    said = "simplex has missed a better point: 0.3333 RN18 + 0.3333 B3 + 0.3333 CNXT, logit, macro-F1 .9900 against .4667 of"
+    assert said in search_text(missed)
+    assert "missed" not in search_text(replace(missed, subsets=[replace(best, point=found.chosen)]))
+    assert "missed" not in search_text(replace(missed, subsets=[replace(best, source="web")]))
+    assert "missed" not in search_text(replace(missed, search="optimise"))
+    assert "optimise has missed" in search_text(replace(missed, search="optimise", aim="macro_f1"))
+
+
 def test_the_summary_has_a_line_for_each_point_in_the_order_given() -> None:
     lines = summary_csv(points(2), NAMES[:2]).splitlines()
     assert lines[0].startswith("place,space,weight_RN18,weight_B3,macro_f1,")

@@ -1,5 +1,7 @@
 """Console text of ensembles: tables, the sentence about the best teacher, and alarms."""
 
+from dataclasses import replace
+
 import pytest
 
 from fer_lightning.reports.ensemble_text import (
@@ -39,11 +41,30 @@ def test_the_interval_of_macro_f1_decides_what_is_said(low: float, high: float, 
     assert verdict(comparison(low, high)).startswith(said)
 
 
-def test_a_flattering_comparison_says_so() -> None:
-    assert "flatters the ensemble" in comparison_text(comparison(0.01, 0.03, split="val"))
-    on_test = comparison_text(comparison(0.01, 0.03))
+def test_an_interval_and_a_p_value_that_disagree_are_no_verdict() -> None:
+    unsure = replace(comparison(0.01, 0.03).figures["macro_f1"], p_value=0.12)
+    said = verdict(replace(comparison(0.01, 0.03), figures={"macro_f1": unsure}))
+    assert said == (
+        "nothing is certain between the ensemble and its best single teacher RN18 on test: the interval leaves 0 out, the p-value "
+        "does not (macro-F1 +.0200 [.0100, .0300], p = .120, n=40)"
+    )
+
+
+def test_a_comparison_says_whom_the_choice_flatters() -> None:
+    on_val = comparison(0.01, 0.03, split="val")
+    assert "flatters the ensemble" in comparison_text(on_val, calibrated=True, searched=True)
+    given = comparison_text(on_val, calibrated=True, searched=False)
+    assert given.endswith(
+        "val rows chose the teacher as the best one, which flatters it; the weights were not chosen by them"
+    )
+    on_test = comparison_text(comparison(0.01, 0.03), calibrated=True, searched=True)
     assert "flatters" not in on_test
     assert "+.0200 [.0100, .0300]" in on_test
+
+
+def test_a_comparison_says_whether_its_figures_are_calibrated() -> None:
+    assert comparison_text(comparison(0.01, 0.03), calibrated=True, searched=False).startswith("test, n=40, calibrated")
+    assert "calibrated" not in comparison_text(comparison(0.01, 0.03), calibrated=False, searched=False)
 
 
 def test_every_split_has_a_table_with_every_teacher() -> None:
@@ -62,6 +83,7 @@ def test_every_split_has_a_table_with_every_teacher() -> None:
         ".5000",
         "-",
         ".5000",
+        "-",
     ]
 
 

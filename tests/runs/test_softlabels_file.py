@@ -14,7 +14,7 @@ import torch
 
 from fer_lightning.errors import FerError
 from fer_lightning.runs.artifacts import read_artifact, write_artifact
-from fer_lightning.runs.softlabel_proofs import FILES, examine_softlabels
+from fer_lightning.runs.softlabel_proofs import FILES, examine_softlabels, report_digests
 from fer_lightning.runs.softlabels import ClassOrder, HashManifest, SoftLabelAlignment
 from fer_lightning.runs.softlabels_file import kept_logits, read_softlabels
 from tests.runs.softlabel_examples import CROP, FLIP, write_example, write_manifest
@@ -42,6 +42,8 @@ def vouch_again(folder: Path, **changes: Any) -> None:
         "index_sha256": hashlib.sha256((folder / "softlabels_index.jsonl").read_bytes()).hexdigest(),
     }
     write_artifact(folder / "hash_manifest.json", replace(record, **digests | changes))
+    report = read_artifact(folder / "alignmentreport.json", SoftLabelAlignment)
+    write_artifact(folder / "alignmentreport.json", replace(report, digests=report_digests(folder)))
 
 
 def change_arrays(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:

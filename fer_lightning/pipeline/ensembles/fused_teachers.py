@@ -9,9 +9,11 @@ from fer_lightning.errors import FerError, NoRowsError
 from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
 from fer_lightning.pipeline.ensembles.folder import check_free, ensemble_name
 from fer_lightning.pipeline.evaluation.config import EvaluationTarget
+from fer_lightning.pipeline.logits.model_files import ModelFile, refuse_twins
 from fer_lightning.pipeline.logits.teacher_models import TeacherModel, open_teachers
 from fer_lightning.pipeline.logits.teacher_scores import TeacherScores, teacher_scores
 from fer_lightning.pipeline.rows.evaluation_rows import refuse_changes
+from fer_lightning.runs.artifacts import ONNX_RECORD_FILE, OnnxExport, read_artifact
 from fer_lightning.runs.config import RunConfig
 
 if TYPE_CHECKING:
@@ -63,16 +65,25 @@ def _check_beforehand(run: FuseEnsembleRun) -> tuple[TeacherModel, ...]:
             f"{_TEACHERS}=[<run directory, checkpoint, ONNX file or stored logits>,...] takes at least two, got "
             f"{len(run.ensemble.teachers)}; one model is judged by task=evaluate"
         )
-    return open_teachers(run.ensemble.teachers, run.ensemble.names, option=_TEACHERS)
+    models = open_teachers(run.ensemble.teachers, run.ensemble.names, option=_TEACHERS)
+    networks = [(_network_of(one.model), one.given) for one in models if one.model is not None]
+    refuse_twins(networks, option=_TEACHERS)
+    return models
+
+
+def _network_of(model: ModelFile) -> str:
+    """Return the digest of the checkpoint that an ONNX file was exported from, going by the record beside it; else its own."""
+    record = model.path.with_name(ONNX_RECORD_FILE)
+    if model.path.suffix != ".onnx" or not record.is_file():
+        return model.sha256
+    sources = {one.sha256: one.checkpoint_sha256 for one in read_artifact(record, OnnxExport).files}
+    return sources.get(model.sha256, model.sha256)
 
 
 def _refuse_twins(models: tuple[TeacherModel, ...], val: TeacherScores) -> None:
     """Refuse one model under two paths: it would count twice, under two names."""
-    known: dict[str, TeacherModel] = {}
-    for model, stored in zip(models, val.single, strict=True):
-        first = known.setdefault(stored.record.checkpoint_sha256, model)
-        if first is not model:
-            raise FerError(f"{_TEACHERS} names the same model twice: {first.given} and {model.given}")
+    digests = (stored.record.checkpoint_sha256 for stored in val.single)
+    refuse_twins(zip(digests, (model.given for model in models), strict=True), option=_TEACHERS)
 
 
 def _of_test(run: FuseEnsembleRun, models: tuple[TeacherModel, ...], val: TeacherScores) -> "list[StoredLogits] | None":
@@ -83,6 +94,12 @@ def _of_test(run: FuseEnsembleRun, models: tuple[TeacherModel, ...], val: Teache
         except NoRowsError as error:
             log.info("judged on val alone: %s", error)
             _Remembered.without_test = val
+        except FerError as error:
+            if all(model.model is not None for model in models):
+                raise
+            raise FerError(
+                f"{error}\nStore those of the test rows too, or leave test out: ensemble.judge_test=false"
+            ) from error
     return None
 
 

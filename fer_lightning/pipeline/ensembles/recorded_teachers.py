@@ -1,6 +1,7 @@
 """The teachers that an `ensemble.json` names, opened; another model, or other pictures, in the place of one is refused."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_lightning.errors import FerError
@@ -24,6 +25,12 @@ def open_recorded(ensemble: Ensemble, *, where: str, option: str) -> tuple[Teach
         FerError: a teacher is gone, or another model lies in its place.
     """
     teachers = with_a_share(ensemble.teachers)
+    for teacher in teachers:
+        if not Path(teacher.given).exists():
+            raise FerError(
+                f"{where}: teacher {teacher.name} is gone: there is no {teacher.given}, seen from this folder. Bring it back, start "
+                "in the folder in which the ensemble was fused, or fuse the teachers again where they are now"
+            )
     opened = open_teachers([one.given for one in teachers], [one.name for one in teachers], option=option)
     for teacher, one in zip(teachers, opened, strict=True):
         if one.model is not None:

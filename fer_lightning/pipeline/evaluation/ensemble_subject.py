@@ -9,11 +9,11 @@ from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
 from fer_lightning.pipeline.ensembles.recorded_teachers import check_recorded, open_recorded
 from fer_lightning.pipeline.evaluation.config import EvaluateRun
-from fer_lightning.pipeline.logits.scores import ModelFile
+from fer_lightning.pipeline.logits.model_files import ModelFile
 from fer_lightning.pipeline.logits.teacher_scores import teacher_scores
 from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows, evaluation_rows
 from fer_lightning.pipeline.rows.rows_of_models import rows_of_models
-from fer_lightning.runs.artifacts import OnnxExport, read_artifact
+from fer_lightning.runs.artifacts import ONNX_RECORD_FILE, OnnxExport, read_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE, Ensemble
 from fer_lightning.runs.ensemble_file import ENSEMBLE_ONNX_FILE, ensemble_file, is_ensemble, most_seen, read_ensemble
 from fer_lightning.runs.ensemble_teachers import teacher_file, with_a_share
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from fer_lightning.runs.stored_logits import StoredLogits
 
 log = logging.getLogger(__name__)
-
-_ONNX_RECORD_FILE = "onnx.json"
 
 
 def _fitted_on(ensemble: Ensemble, split: str, fingerprint: str) -> bool:
@@ -87,11 +85,11 @@ def ensemble_scores(run: EvaluateRun, given: str, *, option: str) -> "tuple[Stor
 
 
 def _check_export(model: ModelFile, folder: Path, *, option: str) -> None:
-    exports = read_artifact(folder / _ONNX_RECORD_FILE, OnnxExport).files
+    exports = read_artifact(folder / ONNX_RECORD_FILE, OnnxExport).files
     sources = {one.checkpoint_sha256 for one in exports if (one.file, one.sha256) == (model.path.name, model.sha256)}
     if sources != {sha256_of(folder / ENSEMBLE_FILE)}:
         raise FerError(
-            f"{option}: {model.path} was not exported from the {ENSEMBLE_FILE} beside it, going by {_ONNX_RECORD_FILE}; "
+            f"{option}: {model.path} was not exported from the {ENSEMBLE_FILE} beside it, going by {ONNX_RECORD_FILE}; "
             f"run task=export_onnx export.run_dir={folder}"
         )
 

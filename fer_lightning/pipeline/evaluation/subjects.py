@@ -15,7 +15,8 @@ from fer_lightning.pipeline.evaluation.ensemble_subject import (
     model_rows,
 )
 from fer_lightning.pipeline.evaluation.foreign_subject import foreign_folder, foreign_splits
-from fer_lightning.pipeline.logits.scores import ModelFile, find_model, scores_of
+from fer_lightning.pipeline.logits.model_files import ModelFile, find_model
+from fer_lightning.pipeline.logits.scores import scores_of
 from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows, refuse_changes
 from fer_lightning.pipeline.rows.run_record import read_run_record
 from fer_lightning.pipeline.rows.seen_in_training import seen_of_given

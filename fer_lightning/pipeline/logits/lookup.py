@@ -8,7 +8,8 @@ import torch
 
 from fer_lightning.data.pictures.canonical import recorded_digest
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.logits.scores import Asked, ModelFile
+from fer_lightning.pipeline.logits.model_files import ModelFile
+from fer_lightning.pipeline.logits.scores import Asked
 from fer_lightning.pipeline.rows.row_columns import row_columns
 from fer_lightning.runs.artifacts import CalibrationRecord
 from fer_lightning.runs.recorded_calibration import recorded_calibration

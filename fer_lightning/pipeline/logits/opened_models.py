@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.deploy.onnx_classifier import open_onnx
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.logits.scores import MIRROR, Asked, ModelFile
+from fer_lightning.pipeline.logits.model_files import ModelFile
+from fer_lightning.pipeline.logits.scores import MIRROR, Asked
 from fer_lightning.runs.artifacts import CalibrationRecord
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.training.scoring import LogitsOf, classifier_scorer, pick_device

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_lightning.data.pictures.file_stamps import file_stamps
-from fer_lightning.errors import FerError
-from fer_lightning.files import sha256_of
+from fer_lightning.files import explained_write_errors
 from fer_lightning.pipeline.evaluation.config import Corruption, EvaluateRun
+from fer_lightning.pipeline.logits.model_files import ModelFile
 from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows
-from fer_lightning.runs.checkpoint_file import check_checkpoint_file
-from fer_lightning.runs.ensemble_file import ENSEMBLE_ONNX_FILE, ensemble_file, is_ensemble
-from fer_lightning.runs.stored_logits_record import is_stored, stored_folders
 
 if TYPE_CHECKING:
     from fer_lightning.data.batches.crop_views import CropView
@@ -28,14 +25,6 @@ SHARD_ROWS = 4096
 """Rows that are inferred and written at a time, unless told otherwise."""
 MIRROR = "mirror"
 """The view of the mirror image alone."""
-
-
-@dataclass(frozen=True)
-class ModelFile:
-    """A checkpoint or an ONNX file."""
-
-    path: Path
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,41 +67,6 @@ class Asked:
         if self.flip_clahe:
             return "clahe-off", "clahe-on"
         return ("none",) if self.corruption is None else (f"{self.corruption.value}-{self.severity}",)
-
-
-def _refuse_what_is_no_model(path: Path, *, option: str) -> None:
-    """Refuse folders and files of this project that are judged or fused, but see no pictures."""
-    if is_ensemble(str(path)):
-        folder = ensemble_file(path).parent
-        raise FerError(
-            f"{option}: {path} is an ensemble; export it with task=export_onnx export.run_dir={folder} and name its "
-            f"{ENSEMBLE_ONNX_FILE}"
-        )
-    if is_stored(str(path)) or (not (path / "best.pt").is_file() and stored_folders(path)):
-        raise FerError(f"{option}: {path} holds stored logits, which see no pictures; name the checkpoint or ONNX file itself")
-
-
-def find_model(given: str | None, *, option: str) -> ModelFile:
-    """Return the model file that a path names, checked as far as that is possible without loading torch.
-
-    Args:
-        given: a checkpoint, an ONNX file, or a run directory, which stands for its `best.pt`.
-        option: the option that named it, for messages.
-
-    Raises:
-        FerError: nothing was given, there is no such file, or it is no model of this project: an ensemble's folder, stored logits,
-            or a file from elsewhere.
-    """
-    if given is None:
-        raise FerError(f"{option}=<best.pt, checkpoint_last.pt, an .onnx file or a run directory> is needed")
-    path = Path(given)
-    _refuse_what_is_no_model(path, option=option)
-    path = path / "best.pt" if path.is_dir() else path
-    if path.suffix != ".onnx":
-        check_checkpoint_file(path, option=option)
-    elif not path.is_file():
-        raise FerError(f"{option}: no file {path}")
-    return ModelFile(path, sha256_of(path))
 
 
 def pictures_digest(rows: EvaluationRows) -> str:
@@ -179,6 +133,8 @@ def all_scores(
     missing = [one for one, stored in zip(asked, found, strict=True) if stored is None]
     if not missing:
         return [stored for stored in found if stored is not None]
+    with explained_write_errors(folder_of(missing[0], run).parent, option="run.root"):
+        folder_of(missing[0], run).parent.mkdir(parents=True, exist_ok=True)  # said before models are loaded
     from fer_lightning.pipeline.logits.infer_logits import infer_logits  # timm: seconds
 
     inferred = iter(infer_logits(missing, run, option=option, shard_rows=shard_rows))

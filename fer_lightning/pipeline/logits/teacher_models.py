@@ -7,14 +7,8 @@ from pathlib import Path
 
 from fer_lightning.errors import FerError
 from fer_lightning.files import FileStamp, stamp_of
-from fer_lightning.pipeline.logits.scores import ModelFile, find_model
-from fer_lightning.runs.stored_logits_record import (
-    RECORD_FILE,
-    STORED_FILES,
-    read_stored_record,
-    stored_folder,
-    stored_folders,
-)
+from fer_lightning.pipeline.logits.model_files import ModelFile, find_model, names_stored_logits, refuse_twins
+from fer_lightning.runs.stored_logits_record import read_stored_record, stored_folder, stored_folders
 
 
 @dataclass(frozen=True)
@@ -46,19 +40,12 @@ def _model(given: str, *, option: str) -> ModelFile:
     return ModelFile(Path(given) / path.name if Path(given).is_dir() else Path(given), found.sha256)
 
 
-def _is_stored(given: str) -> bool:
-    path = Path(given)
-    if path.name in STORED_FILES or (path / RECORD_FILE).is_file():
-        return True
-    return path.is_dir() and not (path / "best.pt").is_file() and bool(stored_folders(path))
-
-
 def _first_part(run_dir: Path) -> str:
     return run_dir.absolute().name.partition("_")[0].replace("+", "-") or "model"
 
 
 def _open(given: str, *, option: str) -> TeacherModel:
-    if not _is_stored(given):
+    if not names_stored_logits(given):
         model = _model(given, option=option)
         kind = "onnx" if model.path.suffix == ".onnx" else "checkpoint"
         return TeacherModel(_first_part(model.path.parent), given, kind, model, None)
@@ -87,12 +74,8 @@ def open_teachers(given: Sequence[str], names: Sequence[str], *, option: str) ->
     if not given:
         raise FerError(f"{option}=[<run directory, checkpoint, ONNX file or folder of stored logits>,...] is needed")
     teachers = [_open(one, option=option) for one in given]
-    by_digest: dict[str, str] = {}
-    for teacher in teachers:
-        digest = teacher.model.sha256 if teacher.model is not None else str(teacher.folder)
-        if digest in by_digest:
-            raise FerError(f"{option} names the same model twice: {by_digest[digest]} and {teacher.given}")
-        by_digest[digest] = teacher.given
+    places = [str(one.folder) if one.model is None else one.model.sha256 for one in teachers]
+    refuse_twins(zip(places, given, strict=True), option=option)
     if names:
         return tuple(replace(teacher, name=name) for teacher, name in zip(teachers, names, strict=True))
     count: Counter[str] = Counter()

@@ -121,7 +121,7 @@ def _inferred_check(
         return
     text = f"the largest difference is {found.max_abs_difference:.3g}, within {found.tolerance:.3g}"
     yield DiagnosisCheck(
-        name=name,
+        name=found.what,
         passed=not found.deviating,
         possible=True,
         found=deviation_text(found) if found.deviating else text,

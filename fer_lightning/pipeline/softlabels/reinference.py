@@ -17,7 +17,7 @@ from fer_lightning.deploy.onnx_classifier import open_onnx
 from fer_lightning.errors import FerError
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.ensemble import EnsembleTeacher
-from fer_lightning.runs.ensemble_teachers import find_teacher, with_a_share
+from fer_lightning.runs.ensemble_teachers import FoundTeacher, find_teacher, with_a_share
 from fer_lightning.runs.softlabels import SoftLabels
 from fer_lightning.runs.stored_logits import read_stored_logits
 from fer_lightning.training.fusion import fused_logits, fusion_of
@@ -39,6 +39,14 @@ class Verification:
     tolerance: float
     deviating: tuple[str, ...]
     """Rows beyond the tolerance, each with its view and difference."""
+    not_inferred: tuple[str, ...]
+    """Teachers of which there is no model, only stored logits, which were read again."""
+
+    @property
+    def what(self) -> str:
+        """What was done, as far as it was: logits that are only stored prove nothing of the pictures."""
+        but = f" (but for {', '.join(self.not_inferred)}: stored logits read again)" if self.not_inferred else ""
+        return f"{self.num_rows} random rows inferred again{but}"
 
 
 def drawn_rows(num_rows: int, count: int, *, seed: int) -> NDArray[np.int64]:
@@ -107,6 +115,7 @@ def _kept(folders: Sequence[Path], softlabels: SoftLabels, places: NDArray[np.in
 
 def _teacher_logits(
     teacher: EnsembleTeacher,
+    found: FoundTeacher,
     softlabels: SoftLabels,
     manifest: Manifest,
     places: NDArray[np.int64],
@@ -114,7 +123,6 @@ def _teacher_logits(
     accelerator: str,
     option: str,
 ) -> Tensor:
-    found = find_teacher(teacher)
     if found.sha256 != teacher.checkpoint_sha256:
         where = "nothing" if found.sha256 is None else f"another model ({found.sha256[:12]})"
         raise FerError(f"{option}: teacher {teacher.name} cannot be inferred again: {where} lies at {teacher.given}")
@@ -162,15 +170,16 @@ def verify_rows(
         FerError: a teacher is gone or another one, or a picture cannot be read.
     """
     teachers = with_a_share(softlabels.record.teachers)
+    found_teachers = [find_teacher(teacher) for teacher in teachers]
     logits = [
-        _teacher_logits(teacher, softlabels, manifest, places, accelerator=accelerator, option=option)
-        for teacher in teachers
+        _teacher_logits(teacher, found, softlabels, manifest, places, accelerator=accelerator, option=option)
+        for teacher, found in zip(teachers, found_teachers, strict=True)
     ]
     fusion, stacked = fusion_of(teachers, softlabels.record.space), torch.stack(logits)
     expected = torch.stack([fused_logits(stacked[:, view], fusion) for view in range(stacked.shape[1])])
     tables = [softlabels.logits[None], *([] if softlabels.view_logits is None else [softlabels.view_logits])]
-    found = torch.cat(tables)[:, torch.from_numpy(places)].double()
-    differences = (found - expected).abs().amax(dim=2)
+    written = torch.cat(tables)[:, torch.from_numpy(places)].double()
+    differences = (written - expected).abs().amax(dim=2)
     scale = max(1.0, float(expected.abs().max()))
     tolerance = scale * (_ROUNDING[softlabels.record.dtype] + _INFERENCE)
     deviations = _deviations(softlabels, places, differences, tolerance)
@@ -179,6 +188,9 @@ def verify_rows(
         max_abs_difference=float(differences.max()),
         tolerance=tolerance,
         deviating=tuple(deviations[size] for size in sorted(deviations, reverse=True)),
+        not_inferred=tuple(
+            teacher.name for teacher, found in zip(teachers, found_teachers, strict=True) if found.model is None
+        ),
     )
 
 

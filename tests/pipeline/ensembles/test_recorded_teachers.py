@@ -53,3 +53,14 @@ def test_a_model_in_the_place_of_a_teacher_is_refused_before_anything_is_inferre
     file.write_bytes(b"others")
     with pytest.raises(FerError, match=rf"o: {file} is no longer the teacher B3"):
         open_recorded(ensemble, where="o", option="o")
+
+
+def test_a_teacher_that_is_gone_is_named_with_its_ensemble(tmp_path: Path) -> None:
+    file = tmp_path / "gone"
+    file.write_bytes(b"weights")
+    gone = ensemble_of([teacher(file, "B3", kind="onnx", weight=1.0)])
+    file.unlink()
+    with pytest.raises(
+        FerError, match=rf"o: E/ensemble.json: teacher B3 is gone: there is no {tmp_path}/gone, seen from"
+    ):
+        open_recorded(gone, where="o: E/ensemble.json", option="o")

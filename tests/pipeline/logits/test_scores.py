@@ -22,19 +22,18 @@ from fer_lightning.pipeline.evaluation.config import Corruption, EvaluateRun, Ev
 from fer_lightning.pipeline.logits import infer_logits as slow_half
 from fer_lightning.pipeline.logits import opened_models
 from fer_lightning.pipeline.logits import scores as module
-from fer_lightning.pipeline.logits.scores import find_model, scores_of
+from fer_lightning.pipeline.logits.model_files import find_model
+from fer_lightning.pipeline.logits.scores import scores_of
 from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.runs.lock import RunLock
-from fer_lightning.runs.stored_logits import StoredLogits, read_stored_logits, write_stored_logits
+from fer_lightning.runs.stored_logits import StoredLogits, read_stored_logits
 from fer_lightning.runs.stored_logits_record import LOGITS_FILE, RECORD_FILE
 from fer_lightning.training.config import CalibrationConfig
 from fer_lightning.training.scoring import classifier_scorer, score_rows
 from tests.data.conftest import Row, Workshop, cycle_rows, make_box, make_row
-from tests.runs.ensemble_examples import ensemble_of, teacher, write_ensemble
 from tests.runs.examples import IMAGE_SIZE, calibration, tiny_classifier, write_checkpoint
-from tests.runs.stored_examples import stored_logits
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +144,8 @@ def test_a_second_process_neither_opens_the_model_nor_loads_timm() -> None:
         "from fer_lightning.data.selection import select_rows\n"
         "from fer_lightning.pipeline.evaluation.config import EvaluateRun\n"
         "from fer_lightning.pipeline.rows.evaluation_rows import EvaluationRows\n"
-        "from fer_lightning.pipeline.logits.scores import find_model, scores_of\n"
+        "from fer_lightning.pipeline.logits.model_files import find_model\n"
+        "from fer_lightning.pipeline.logits.scores import scores_of\n"
         "from fer_lightning.runs.config import RunConfig\n"
         "from fer_lightning.training.config import CalibrationConfig\n"
         "model = find_model('run', option='x')\n"
@@ -376,33 +376,16 @@ def test_an_onnx_file_keeps_its_own_calibration(inferences: Inferences) -> None:
     assert first.logits.numpy() == pytest.approx(score().logits.numpy(), abs=1e-3)
 
 
-def test_models_are_found_or_refused() -> None:
-    model = find_model("run", option="evaluate.checkpoint")
-    assert model == find_model("run/best.pt", option="evaluate.checkpoint")
-    assert model.path == Path("run/best.pt")
-    Path("broken.pt").write_bytes(b"no archive")
-    for place in ("kept", "POSTER/val_1"):
-        write_stored_logits(Path(place), stored_logits())
-    write_ensemble(Path("PAIR"), ensemble_of([teacher(Path("run"), "RN18")]))
-    export = r"PAIR.* is an ensemble; export it with task=export_onnx export\.run_dir=PAIR and name its ensemble\.onnx"
-    for given, message in (
-        (None, r"evaluate.checkpoint=<best.pt, .*> is needed"),
-        ("nowhere", "evaluate.checkpoint: no file nowhere"),
-        ("nowhere.onnx", "evaluate.checkpoint: no file nowhere.onnx"),
-        ("pictures", "evaluate.checkpoint: no file pictures/best.pt"),
-        ("broken.pt", "broken.pt is not a checkpoint"),
-        ("PAIR", export),
-        ("PAIR/ensemble.json", export),
-        ("kept", "kept holds stored logits, which see no pictures; name the checkpoint or ONNX file itself"),
-        ("kept/logits.npy", "logits.npy holds stored logits"),
-        ("POSTER", "POSTER holds stored logits"),
-    ):
-        with pytest.raises(FerError, match=message):
-            find_model(given, option="evaluate.checkpoint")
-
-
 def test_a_model_replaced_while_it_is_opened_is_refused() -> None:
     model = find_model("run", option="x")
     write_checkpoint(Path("run/best.pt"), seed=1)
     with pytest.raises(FerError, match=r"x: run/best.pt was replaced while it was opened"):
         scores_of(model, the_rows(), the_run(), option="x")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_a_model_is_loaded(inferences: Inferences) -> None:
+    Path("file").write_text("")
+    run = replace(the_run(), run=RunConfig(root="file/runs"))
+    with pytest.raises(FerError, match="cannot write to file/runs/logits: Not a directory; choose another run.root"):
+        scores_of(find_model("run", option="x"), the_rows(), run, option="x")
+    assert inferences.count == 0
