@@ -170,15 +170,15 @@ def test_val_rows_that_training_carves_are_carved_alike(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"name": None}, "needs foreign.file=.* and foreign.name="),
+        ({"name": None}, "needs foreign.file=.*foreign.name=.* and data.manifest="),
         ({"name": ".."}, "foreign.name=.. is no name of a folder"),
         ({"values": ScoreKind.probs}, "are no probabilities"),
         ({"split": "train"}, "lacks 14 of the 14 train rows"),
-        ({"data": DataConfig()}, "no data: data.manifest is not set"),
+        ({"data": DataConfig()}, "needs foreign.file=.*foreign.name=.* and data.manifest="),
         ({"evaluate": EvaluationTarget(batch_size=3)}, "evaluate.batch_size=3 would have no effect"),
         ({"calibration": EvaluationCalibration(num_bins=3)}, "calibration.num_bins=3 would have no effect"),
         ({"run": RunConfig(seed=3)}, "run.seed=3 would have no effect"),
-        ({"data": DataConfig(clahe=False)}, "data.clahe=False would have no effect"),
+        ({"data": DataConfig(manifest="m.csv", clahe=False)}, "data.clahe=False would have no effect"),
     ],
 )
 def test_what_cannot_be_taken_is_refused(shop: Workshop, options: dict[str, Any], said: str) -> None:
