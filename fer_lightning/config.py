@@ -106,9 +106,9 @@ def composition_message(error: HydraException | OmegaConfBaseException) -> str:
     unknown = _UNKNOWN_OPTION.match(str(error))
     if unknown:
         return _about_unknown(unknown[1])
-    text = "\n".join([str(error), *([str(error.__cause__)] if error.__cause__ else [])])
     if isinstance(error, OverrideParseException):
-        text = f"{error.override}: {text}"
+        return f"{error.override} cannot be read; a value with spaces or signs takes quotes of its own: \"key='value'\""
+    text = "\n".join([str(error), *([str(error.__cause__)] if error.__cause__ else [])])
     no_list = _NO_LIST.match(text)
     if no_list:
         return "{0} takes a list: '{0}=[{1}]'".format(*no_list.groups())

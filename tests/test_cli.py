@@ -105,6 +105,10 @@ def test_help_of_a_misspelt_option_is_refused(tmp_path: Path) -> None:
         ("stage.epochs=two", "stage.epochs=two Value 'two' of type 'str' could not be converted to Integer"),
         ("data.allow_leaks=content", "data.allow_leaks takes a list: 'data.allow_leaks=[content]'"),
         ("xyzzy=1", "unknown option xyzzy; --help lists the options"),
+        (
+            "ensemble.teachers=[,,]",
+            "ensemble.teachers=[,,] cannot be read; a value with spaces or signs takes quotes of its own: \"key='value'\"",
+        ),
     ],
 )
 def test_what_does_not_compose_is_one_line(tmp_path: Path, argument: str, line: str) -> None:

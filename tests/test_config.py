@@ -363,6 +363,14 @@ REFUSALS = [
     ((*FUSE, "ensemble.spaces=[logit,prob]"), "ensemble.spaces are tried by a search"),
     ((*FUSE, "ensemble.search=grid", "ensemble.spaces=[prob,prob]"), "ensemble.spaces names a space twice"),
     ((*FUSE, "ensemble.grid_step=0.3"), "ensemble.grid_step must divide 1"),
+    (
+        (FUSE[0], "ensemble.teachers=[a,b,c,d,e,f,g,h,i,j]", "ensemble.search=grid"),
+        "ensemble.search=grid of 10 teachers in steps of 0.1 has 92,378 points, more than 20,000: take ensemble.search=greedy",
+    ),
+    (
+        (FUSE[0], "ensemble.teachers=[a,b,c]", "ensemble.search=greedy", "ensemble.grid_step=0.001"),
+        "the pairs and triples of 3 teachers in steps of 0.001 are 504,504 points, more than 20,000: take ensemble.subsets=false",
+    ),
     ((*FUSE, "ensemble.finest_step=0"), "ensemble.finest_step must lie in"),
     ((*FUSE, "ensemble.greedy_steps=0"), "ensemble.greedy_steps must be at least 1, got 0"),
     ((*FUSE, "ensemble.num_weight_resamples=5"), "ensemble.num_weight_resamples must be 0 or at least 100, got 5"),

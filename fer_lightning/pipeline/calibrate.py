@@ -12,6 +12,7 @@ from fer_lightning.pipeline.evaluation.config import CalibrateRun, EvaluationTar
 from fer_lightning.pipeline.evaluation.subjects import Subject, open_subject
 from fer_lightning.pipeline.rows.calibration_rows import check_val, logits_to_apply_to
 from fer_lightning.runs.artifacts import write_artifact
+from fer_lightning.runs.checkpoint_file import CHECKPOINT_FILES
 from fer_lightning.runs.lock import RunLock
 from fer_lightning.training.config import CalibrationConfig, CalibrationMethod
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from fer_lightning.runs.calibration_report import AppliedCalibrators, CalibrationReport, Calibrator
     from fer_lightning.runs.stored_logits import StoredLogits
+    from fer_lightning.runs.stored_logits_record import StoredLogitsRecord
     from fer_lightning.training.calibrator_comparison import FittedCalibrator
 
 log = logging.getLogger(__name__)
@@ -85,7 +87,7 @@ def _compare(run: CalibrateRun, subject: Subject, others: dict[str, "StoredLogit
     )
     with explained_write_errors(output, option="evaluate.output_dir"):
         _write(report, fitted, subject, output)
-    _tell(report, output)
+    _tell(report, subject, output)
 
 
 def _report(run: CalibrateRun, subject: Subject, fitted: "list[FittedCalibrator]", folds: int) -> "CalibrationReport":
@@ -199,7 +201,7 @@ def _write(report: "CalibrationReport", fitted: "list[FittedCalibrator]", subjec
     write_artifact(output / f"{_COMPARISON}.json", report)
 
 
-def _tell(report: "CalibrationReport", output: Path) -> None:
+def _tell(report: "CalibrationReport", subject: Subject, output: Path) -> None:
     """Show the tables, the recommendation, and what is wrong with calibrators."""
     from fer_lightning.reports.calibration_page import calibration_text
 
@@ -224,9 +226,20 @@ def _tell(report: "CalibrationReport", output: Path) -> None:
         if applied.rows_seen_in_training:
             log.warning("%s: the model was trained on %d of these rows", applied.logits, applied.rows_seen_in_training)
     log.info("recommended: %s; %s", report.recommended, report.reason)
+    calibrator = output / "calibrator.json"
     log.info(
-        "to deploy it: task=export_onnx export.run_dir=<the run> export.calibrator=%s; to judge it on other rows: task=evaluate "
-        "evaluate.calibrator=<the same>; everything is in %s",
-        output / "calibrator.json",
+        "%sto judge it on other rows: task=evaluate evaluate.calibrator=%s; everything is in %s",
+        _how_to_deploy(subject.stored.record, calibrator),
+        calibrator,
         output,
     )
+
+
+def _how_to_deploy(record: "StoredLogitsRecord", calibrator: Path) -> str:
+    """Return the command that exports the model with a calibrator; nothing for what is no checkpoint."""
+    names = {file: which for which, file in CHECKPOINT_FILES.items()}
+    which = "best" if record.kind == "ensemble" else names.get(record.checkpoint)
+    if which is None:
+        return ""
+    options = f"export.run_dir={record.run_dir} export.which=[{which}] export.calibrator={calibrator}"
+    return f"to deploy it: task=export_onnx {options}; "

@@ -192,6 +192,6 @@ def export_softlabels(run: ExportSoftlabelsRun) -> None:
     with explained_write_errors(folder, option="run.root"):
         folder.mkdir(parents=True, exist_ok=True)
     with RunLock(folder, unlock_stale=run.run.unlock_stale):
-        check_free(folder, record, on_existing=run.run.on_existing)
+        check_free(folder, export.softlabels, on_existing=run.run.on_existing)
         with explained_write_errors(folder, option="run.root"):
             _write(run, export, folder)

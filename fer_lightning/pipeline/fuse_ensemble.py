@@ -101,7 +101,7 @@ def _write(folder: Path, done: _Fused) -> None:
 
 def _warn(opened: FusedTeachers, record: "Ensemble") -> None:
     """Say loudly what makes figures doubtful."""
-    from fer_lightning.reports.ensemble_text import alarms, seen_in_training
+    from fer_lightning.reports.ensemble_text import alarms, seen_in_training, twins
 
     seen = [
         (model.name, stored.record.split, number)
@@ -109,20 +109,20 @@ def _warn(opened: FusedTeachers, record: "Ensemble") -> None:
         for model, stored in zip(opened.models, split, strict=True)
         if (number := stored.record.rows_seen_in_training)
     ]
-    for warning in [*alarms(record), *seen_in_training(seen)]:
+    for warning in [*alarms(record), *twins(opened.same_logits()), *seen_in_training(seen)]:
         log.warning("%s", warning)
 
 
 def _tell(done: _Fused, folder: Path) -> None:
     """Say what was found."""
-    from fer_lightning.reports.ensemble_text import comparison_text, figures_text, verdict
+    from fer_lightning.reports.ensemble_text import comparison_text, figures_text, teachers_text, verdict
     from fer_lightning.reports.leaderboard_cells import weights_text
     from fer_lightning.reports.weight_search_text import search_text
 
     record, metrics = done.record, done.metrics
     calibrated = record.calibration is not None
     how = f"{record.space} fusion of {weights_text(metrics.weights)} ({record.weights_how})"
-    log.info("%s\n\n%s", how, figures_text(metrics))
+    log.info("%s\n%s\n\n%s", how, teachers_text(record.teachers), figures_text(metrics))
     if done.searched is not None:
         log.info("%s", search_text(done.searched.report))
     for comparison in metrics.against_best_teacher:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fer_lightning.reports.leaderboard_cells import bare, cell
 from fer_lightning.reports.tables import text_table
 from fer_lightning.runs.artifacts import CalibrationRecord, EvaluatedCheckpoint
-from fer_lightning.runs.ensemble import Ensemble, EnsembleMetrics, PairedFigure, TeacherComparison
+from fer_lightning.runs.ensemble import Ensemble, EnsembleMetrics, EnsembleTeacher, PairedFigure, TeacherComparison
 
 _FIGURES = {
     "accuracy": "accuracy",
@@ -107,6 +107,19 @@ def alarms(ensemble: Ensemble) -> list[str]:
         shown = "" if record.calibration_temperature is None else f" ({record.calibration_temperature:g})"
         found.append(f"the ensemble's calibration is AT A BOUND of its search{shown}: not an optimum")
     return found
+
+
+def teachers_text(teachers: Sequence[EnsembleTeacher]) -> str:
+    """Return which teacher each short name stands for, a line for each."""
+    return "\n".join(f"{teacher.name} is {teacher.given}" for teacher in teachers)
+
+
+def twins(same: Sequence[tuple[str, str]]) -> list[str]:
+    """Return a warning for each pair of teachers with the very same logits."""
+    return [
+        f"{first} and {second} have the very same logits on val: they are one network, which counts twice"
+        for first, second in same
+    ]
 
 
 def seen_in_training(seen: Sequence[tuple[str, str, int]]) -> list[str]:

@@ -151,7 +151,8 @@ def calibration_line(record: CalibrationRecord, *, kept: bool) -> str:
         record: of the calibration.
         kept: it is kept with the model; else it was fitted by this command.
     """
-    temperature = "" if record.calibration_temperature is None else f" {record.calibration_temperature:.4g}"
+    without = record.calibration_temperature is None or record.method == "none"  # the latter has one of 1
+    temperature = "" if without else f" {record.calibration_temperature:.4g}"
     bound = ", AT A BOUND of its search: not an optimum" if record.at_bound else ""
     fitted = f"fitted on {record.fitted_on_split} ({record.fitted_on_rows} rows)"
     what = "deployed calibration" if kept else "fitted now, and kept with no model"

@@ -4,11 +4,12 @@ import csv
 import io
 from collections.abc import Sequence
 
-from fer_lightning.reports.leaderboard_cells import NONE, bare, cell
+from fer_lightning.reports.leaderboard_cells import NONE, bare, cell, weights_text
 from fer_lightning.reports.tables import text_table
 from fer_lightning.runs.document_order import document_place
-from fer_lightning.runs.ensemble import FusionFigures, SubsetBest, WeightSearchReport
+from fer_lightning.runs.ensemble import SEARCH_FILE, FusionFigures, SubsetBest, WeightSearchReport
 
+_MOST_ON_CONSOLE = 20
 _HEADER = ("macro-F1", "minority", "ECE scaled", "accuracy", "NLL scaled")
 _SUMMARY = ("macro_f1", "minority_f1", "accuracy", "nll", "ece", "brier")
 _SCALED = ("calibration_temperature", "temperature_at_bound", "nll_scaled", "ece_scaled", "brier_scaled")
@@ -57,9 +58,11 @@ def _diversity(report: WeightSearchReport) -> str:
 
 
 def _subset_row(best: SubsetBest) -> list[str]:
-    shares = zip(best.teachers, best.point.weights, strict=True)
-    shown = " + ".join(f"{weight:.4g} {name}" for name, weight in shares)
-    name = shown if best.source is None else f"{best.source} (n={best.n}): {shown}"
+    weights = dict(zip(best.teachers, best.point.weights, strict=True))
+    if best.source is None:
+        name = weights_text(weights)  # with those of weight 0, which tell the pair or triple
+    else:
+        name = f"{best.source} (n={best.n}): {weights_text({one: weight for one, weight in weights.items() if weight})}"
     return [f"{name}, {best.point.space}", *_cells(best.point)]
 
 
@@ -72,10 +75,10 @@ def _place(point: FusionFigures) -> tuple[float, ...]:
 def _missed(report: WeightSearchReport) -> list[str]:
     """Say that a search which does not try every point has passed by a better one, as the grids of pairs and triples show."""
     by_nll = report.aim == "nll" and report.search in {"optimise", "greedy"}
-    better = [best for best in report.subsets if best.source is None and _place(best.point) < _place(report.chosen)]
-    if by_nll or not better:
+    some = [best for best in report.subsets if best.source is None]
+    best = min(some, key=lambda one: _place(one.point), default=None)
+    if by_nll or best is None or _place(best.point)[0] >= _place(report.chosen)[0]:
         return []
-    best = min(better, key=lambda one: _place(one.point))
     figures = f"macro-F1 {bare(best.point.macro_f1)} against {bare(report.chosen.macro_f1)} of the chosen weights"
     return [
         f"{report.search} has missed a better point: {_subset_row(best)[0]}, {figures}; ensemble.search=grid tries all"
@@ -83,11 +86,17 @@ def _missed(report: WeightSearchReport) -> list[str]:
 
 
 def search_text(report: WeightSearchReport) -> str:
-    """Return a search for the console."""
+    """Return a search for the console; of many pairs and triples the best ones."""
     parts = [_chosen(report), _weights(report), _diversity(report)]
     if report.subsets:
-        table = text_table(["best of some", *_HEADER], [_subset_row(best) for best in report.subsets])
+        some = [best for best in report.subsets if best.source is None]
+        if len(some) > _MOST_ON_CONSOLE:
+            some = sorted(some, key=lambda one: _place(one.point))[:_MOST_ON_CONSOLE]
+        of_sources = [best for best in report.subsets if best.source is not None]
+        table = text_table(["best of some", *_HEADER], [_subset_row(best) for best in [*some, *of_sources]])
+        more = len(report.subsets) - len(some) - len(of_sources)
         notes = ["chosen by these very rows, which flatters them", *_missed(report)]
+        notes += [f"and {more} more pairs and triples in {SEARCH_FILE}"] * (more > 0)
         parts.append("\n".join([table, *notes]))
     return "\n\n".join(parts)
 

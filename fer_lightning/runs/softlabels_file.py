@@ -167,7 +167,8 @@ def read_softlabels(folder: Path, *, option: str) -> SoftLabels:
     examined = examine_softlabels(folder)
     for proof in examined.failed:
         raise FerError(
-            f"{option}: {folder} is not what was exported: {proof.name}: found {proof.found}; expected {proof.expected}"
+            f"{option}: {folder} is not what was exported: {proof.name}: found {proof.found}; expected {proof.expected}. Tell all that "
+            f"does not hold with task=diagnose_alignment diagnose.softlabels={folder}; to export again, remove the folder first"
         )
     softlabels = softlabels_of(examined)
     if softlabels is None:

@@ -67,6 +67,23 @@ def test_every_file_is_written_and_speaks_of_the_same_comparison(
     assert list((tmp_path / "out").glob(".run.lock")) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "checkpoint", "which"),
+    [("checkpoint", "checkpoint_last.pt", "last"), ("ensemble", "ensemble.json", "best"), ("foreign", "F.csv", None)],
+)
+def test_the_command_to_deploy_it_is_told_where_there_is_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str, checkpoint: str, which: str | None
+) -> None:
+    caplog.set_level(logging.INFO)
+    val = write_scores(tmp_path / "val", *overconfident(60), kind=kind, checkpoint=checkpoint, run_dir="runs/R")
+    calibrate(run_on(val, tmp_path, methods=[CalibrationMethod.temperature]))
+    file = tmp_path / "out" / "calibrator.json"
+    deploy = f"to deploy it: task=export_onnx export.run_dir=runs/R export.which=[{which}] export.calibrator={file}; "
+    assert (deploy in caplog.text) == (which is not None)
+    assert ("to deploy it" in caplog.text) == (which is not None)
+    assert f"task=evaluate evaluate.calibrator={file}; everything is in" in caplog.text
+
+
 def test_the_record_is_the_recommended_method_fitted_on_all_val_rows(tmp_path: Path, val: str) -> None:
     calibrate(run_on(val, tmp_path, methods=[CalibrationMethod.temperature]))
     record = read_artifact(tmp_path / "out/calibrator.json", Calibrator).calibration

@@ -23,6 +23,7 @@ from fer_lightning.data.rows.manifest import read_manifest
 from fer_lightning.errors import FerError, FinishedRunError, TrainingError
 from fer_lightning.pipeline.evaluation.config import EvaluationCalibration, View
 from fer_lightning.pipeline.export_softlabels import export_softlabels
+from fer_lightning.pipeline.logits import teacher_scores
 from fer_lightning.runs.artifacts import read_artifact, write_artifact
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.checkpoint_file import CHECKPOINT_KEY
@@ -212,6 +213,20 @@ def test_a_finished_export() -> None:
     (only_export() / "softlabels.npz").write_bytes(before["softlabels.npz"][:-9])
     with pytest.raises(FerError, match=r"softlabels\.npz"):
         export_softlabels(export_run(A, resume=True))
+
+
+def test_a_finished_export_of_pictures_that_have_changed_since(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_softlabels(export_run(A))
+    monkeypatch.setattr(teacher_scores, "_scores", type(teacher_scores._scores)())  # as another process
+    photo = workshop.root / "pictures/photo.png"
+    photo.write_bytes(workshop.draw("another.png").read_bytes())
+    with pytest.raises(
+        FerError, match=r"is whole, but \d+ of its \d+ logits are not those that would be exported now"
+    ) as refusal:
+        export_softlabels(export_run(A, resume=True))
+    assert not isinstance(refusal.value, FinishedRunError)
 
 
 @pytest.mark.parametrize("count", range(1, len(FILES)))

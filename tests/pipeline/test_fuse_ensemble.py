@@ -301,6 +301,30 @@ def test_other_bytes_under_the_same_name_are_refused(tmp_path: Path) -> None:
     assert not isinstance(refusal.value, FinishedRunError)
 
 
+def test_an_ensemble_that_was_judged_on_other_logits_is_not_called_the_same(tmp_path: Path) -> None:
+    teachers = write_teachers(tmp_path / "t")
+    fuse_ensemble(run_of(tmp_path, teachers))
+    folder = Path(teachers[1]) / "test"
+    stored = read_stored_logits(folder, option="t")
+    changed = stored.logits.clone()
+    changed[0] = changed[0].flip(0)
+    write_stored_logits(folder, replace(stored, logits=changed))
+    with pytest.raises(FerError, match=r"judged on other logits (.|\n)*NLL of B3 on test: recorded .*, now") as refusal:
+        fuse_ensemble(run_of(tmp_path, teachers))
+    assert not isinstance(refusal.value, FinishedRunError)
+    assert "NLL of RN18" not in str(refusal.value)
+
+
+def test_a_damaged_ensemble_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    teachers = write_teachers(tmp_path / "t")
+    fuse_ensemble(run_of(tmp_path, teachers))
+    (only_folder(tmp_path) / "ensemble.json").write_text("{")
+    with pytest.raises(
+        FerError, match=r"ensemble.json is not a valid Ensemble.* Remove .* to fuse it again, or keep it"
+    ):
+        fuse_ensemble(run_of(tmp_path, teachers))
+
+
 def test_other_test_rows_under_the_same_name_are_refused(tmp_path: Path) -> None:
     teachers = write_teachers(tmp_path / "t")
     fuse_ensemble(run_of(tmp_path, teachers))

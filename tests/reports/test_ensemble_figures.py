@@ -96,6 +96,20 @@ def test_a_better_point_that_the_search_has_missed_is_told() -> None:
     assert "optimise has missed" in search_text(replace(missed, search="optimise", aim="macro_f1"))
 
 
+def test_of_many_pairs_and_triples_the_console_shows_the_best() -> None:
+    found = report(3)
+    some = [
+        SubsetBest(
+            teachers=NAMES[:2], source=None, n=51, point=replace(found.chosen, macro_f1=place / 100, weights=[1, 0])
+        )
+        for place in range(30)
+    ]
+    text = search_text(replace(found, subsets=[*some, *found.subsets]))
+    shown = [line.split()[6] for line in text.splitlines() if line.startswith("1 RN18 + 0 B3, logit")]
+    assert shown == [f".{place}00" for place in range(29, 9, -1)]
+    assert "and 10 more pairs and triples in weight_search.json" in text
+
+
 def test_the_summary_has_a_line_for_each_point_in_the_order_given() -> None:
     lines = summary_csv(points(2), NAMES[:2]).splitlines()
     assert lines[0].startswith("place,space,weight_RN18,weight_B3,macro_f1,")

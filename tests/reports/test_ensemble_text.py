@@ -10,6 +10,8 @@ from fer_lightning.reports.ensemble_text import (
     figures_text,
     line_of,
     seen_in_training,
+    teachers_text,
+    twins,
     verdict,
 )
 from fer_lightning.reports.leaderboard_cells import weights_text
@@ -100,4 +102,10 @@ def test_short_lines() -> None:
     )
     assert seen_in_training([("B3", "val", 7)]) == [
         "B3 was trained on 7 of the val rows: their figures say nothing about other rows"
+    ]
+    assert teachers_text([replace(one, given=f"runs/{one.name}") for one in finished("e").record.teachers]) == (
+        "RN18 is runs/RN18\nB3 is runs/B3"
+    )
+    assert twins([("RN18", "B3")]) == [
+        "RN18 and B3 have the very same logits on val: they are one network, which counts twice"
     ]

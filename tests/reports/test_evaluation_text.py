@@ -6,6 +6,7 @@ import torch
 
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.reports.evaluation_text import (
+    calibration_line,
     class_table,
     conformal_text,
     evaluation_text,
@@ -16,6 +17,7 @@ from fer_lightning.reports.evaluation_text import (
 from fer_lightning.runs.evaluation import ConformalFigures, Range, SliceFigures, SliceGap
 from fer_lightning.training.config import CalibrationMethod
 from tests.reports.evaluations import evaluated
+from tests.runs.examples import calibration_record
 
 
 def cells(table: str) -> dict[str, list[str]]:
@@ -173,3 +175,10 @@ def test_several_manifests_have_a_line_each() -> None:
     assert lines[1].split()[0].endswith("deep/other.csv")
     assert lines[1].split()[-1] == f"{second.raw.ece:.4f}"[1:]
     assert max(map(len, lines)) < 120
+
+
+def test_no_calibration_has_no_temperature() -> None:
+    record = replace(calibration_record(2.5), fitted_on_rows=320, at_bound=False)
+    assert calibration_line(record, kept=True) == "deployed calibration: temperature 2.5, fitted on val (320 rows)"
+    none = replace(record, method="none", calibration_temperature=1.0)
+    assert calibration_line(none, kept=True) == "deployed calibration: none, fitted on val (320 rows)"

@@ -1,5 +1,6 @@
 """The typed run that fuses an ensemble: fuse_ensemble."""
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -7,6 +8,8 @@ from fer_lightning.pipeline.evaluation.config import EvaluateRun
 
 _SUM_TOLERANCE = 1e-6
 _SOURCE_MARK = "+"
+_MOST_POINTS = 20_000
+"""Of a grid: nine teachers in steps of .1 have 43,758, which take minutes on every resample and fold."""
 
 
 class FusionSpace(Enum):
@@ -92,6 +95,25 @@ class EnsembleConfig:
         if self.num_weight_resamples < 0 or 0 < self.num_weight_resamples < 100:
             raise ValueError(
                 f"ensemble.num_weight_resamples must be 0 or at least 100, got {self.num_weight_resamples}"
+            )
+        self._check_points()
+
+    def _check_points(self) -> None:
+        """Refuse a search that would never end, before its teachers are inferred."""
+        if self.search is WeightSearch.none:
+            return
+        parts, count = round(1 / self.grid_step), len(self.teachers)
+        num_points = math.comb(parts + count - 1, parts) if self.search is WeightSearch.grid else 0
+        if num_points > _MOST_POINTS:
+            raise ValueError(
+                f"ensemble.search=grid of {count} teachers in steps of {self.grid_step:g} has {num_points:,} points, more than "
+                f"{_MOST_POINTS:,}: take ensemble.search=greedy or optimise, or a larger ensemble.grid_step"
+            )
+        of_subsets = sum(math.comb(count, size) * math.comb(parts + size - 1, parts) for size in (2, 3))
+        if self.subsets and of_subsets > _MOST_POINTS:
+            raise ValueError(
+                f"the pairs and triples of {count} teachers in steps of {self.grid_step:g} are {of_subsets:,} points, more than "
+                f"{_MOST_POINTS:,}: take ensemble.subsets=false, or a larger ensemble.grid_step"
             )
 
     def _check_teachers(self) -> None:

@@ -1,7 +1,8 @@
 """The folder of an ensemble: a name that carries every choice, and the refusal of one that holds another ensemble."""
 
 import hashlib
-from collections.abc import Mapping, Sequence, Set
+import math
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ from fer_lightning.errors import FerError, FinishedRunError
 from fer_lightning.pipeline.ensembles.config import EnsembleConfig, FuseEnsembleRun, TeacherScaling, WeightSearch
 from fer_lightning.pipeline.evaluation.config import EvaluationCalibration, EvaluationTarget
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE
-from fer_lightning.runs.finished_ensemble import read_finished_ensemble
+from fer_lightning.runs.finished_ensemble import FinishedEnsemble, read_finished_ensemble
 from fer_lightning.runs.run_dir import flat_values, read_config
 
 _MOST_NAMED = 4
 _LONGEST_HEAD = 120
+_SAME_NLL = 1e-5  # batches of another size move it by 1e-7, one changed picture among thousands by 1e-4
 _AIMED = (WeightSearch.optimise, WeightSearch.greedy)
 _OF_A_SEARCH = ("grid_step", "finest_step", "greedy_steps", "subsets", "num_weight_resamples")
 _RARE = (
@@ -114,7 +116,23 @@ def _differences(recorded: Mapping[str, Any], now: Mapping[str, Any], free: Set[
     ]
 
 
-def check_free(folder: Path, run: FuseEnsembleRun, teachers: Mapping[str, str], fingerprints: Sequence[str]) -> None:
+def _other_logits(finished: FinishedEnsemble, nlls: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return the teachers whose NLL is not the recorded one: pictures have changed, or were inferred on another device."""
+    return [
+        f"NLL of {name} on {judged.split}: recorded {judged.raw.nll:.9g}, now {now:.9g}"
+        for name, results in finished.metrics.teachers.items()
+        for judged, now in zip(results, nlls[name], strict=True)
+        if not math.isclose(judged.raw.nll, now, rel_tol=_SAME_NLL, abs_tol=_SAME_NLL)
+    ]
+
+
+def check_free(
+    folder: Path,
+    run: FuseEnsembleRun,
+    teachers: Mapping[str, str],
+    fingerprints: Sequence[str],
+    nlls: Callable[[], Mapping[str, Sequence[float]]],
+) -> None:
     """Refuse a folder that holds this ensemble already, or another one.
 
     What an interrupted command has left there is no obstacle: `ensemble.json` is written last.
@@ -124,10 +142,11 @@ def check_free(folder: Path, run: FuseEnsembleRun, teachers: Mapping[str, str], 
         run: the typed run.
         teachers: name -> digest of its file.
         fingerprints: of the rows to be judged, val first.
+        nlls: returns name -> NLL of its logits as they are now, on the rows to be judged.
 
     Raises:
         FinishedRunError: it holds this very ensemble.
-        FerError: it holds another one, or files that are none.
+        FerError: it holds another one, this one of other logits, a damaged one, or files that are none.
     """
     if not (folder / ENSEMBLE_FILE).exists():
         items = sorted(item.name for item in folder.iterdir()) if folder.is_dir() else []
@@ -137,7 +156,10 @@ def check_free(folder: Path, run: FuseEnsembleRun, teachers: Mapping[str, str], 
                 f"{folder} holds files but no ensemble ({', '.join(others[:5])}); choose another run.tag or run.root"
             )
         return
-    finished = read_finished_ensemble(folder)
+    try:
+        finished = read_finished_ensemble(folder)
+    except FerError as error:
+        raise FerError(f"{error}. Remove {folder} to fuse it again, or keep it and set run.tag=<name>") from error
     differing = _differences(
         flat_values(read_config(folder)), flat_values(run), free=_FREE_OPTIONS | _without_effect(run)
     )
@@ -152,6 +174,13 @@ def check_free(folder: Path, run: FuseEnsembleRun, teachers: Mapping[str, str], 
     if differing:
         listed = "\n  ".join(differing)
         raise FerError(f"{folder} holds another ensemble:\n  {listed}\nKeep both with run.tag=<name>.")
+    changed = _other_logits(finished, nlls())
+    if changed:
+        listed = "\n  ".join(changed)
+        raise FerError(
+            f"{folder} holds this ensemble, judged on other logits than those there are now: pictures have changed since, or were seen "
+            f"by another device:\n  {listed}\nKeep both with run.tag=<name>, or remove the folder to fuse it again."
+        )
     raise FinishedRunError(
         f"{folder} holds this very ensemble already; nothing is left to do. Another one beside it: run.tag=<name>"
     )

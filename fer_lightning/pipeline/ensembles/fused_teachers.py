@@ -1,5 +1,6 @@
 """The teachers that are to be fused: opened with their logits on val and test, and the folder of their ensemble."""
 
+import itertools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,24 @@ class FusedTeachers:
             for model, stored in zip(self.models, self.splits[0], strict=True)
         }
         fingerprints = [split[0].record.row_set_fingerprint for split in self.splits]
-        check_free(self.folder, run, digests, fingerprints)
+        check_free(self.folder, run, digests, fingerprints, self._nlls)
+
+    def _nlls(self) -> dict[str, list[float]]:
+        """Return each teacher's NLL, split by split."""
+        from fer_lightning.functional.reliability import negative_log_likelihood  # torch
+
+        return {
+            model.name: [
+                float(negative_log_likelihood(split[place].logits.double().log_softmax(dim=1), split[place].labels))
+                for split in self.splits
+            ]
+            for place, model in enumerate(self.models)
+        }
+
+    def same_logits(self) -> list[tuple[str, str]]:
+        """Return pairs of teachers with the very same logits on val, such as a best epoch that is also the last one."""
+        pairs = itertools.combinations(zip(self.models, self.splits[0], strict=True), 2)
+        return [(one.name, other.name) for (one, mine), (other, its) in pairs if mine.logits.equal(its.logits)]
 
 
 def _check_beforehand(run: FuseEnsembleRun) -> tuple[TeacherModel, ...]:

@@ -8,7 +8,7 @@ from fer_lightning.pipeline.softlabels.config import ExportSoftlabelsRun
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import OnExisting
 from fer_lightning.runs.softlabel_proofs import FILES
-from fer_lightning.runs.softlabels import ALIGNMENT_FILE, HASH_FILE, HashManifest
+from fer_lightning.runs.softlabels import ALIGNMENT_FILE, HASH_FILE, HashManifest, SoftLabels
 from fer_lightning.runs.softlabels_file import read_softlabels
 
 _REQUEST = (
@@ -24,6 +24,7 @@ _REQUEST = (
     "canonicals",
     "class_order",
 )
+_SAME_LOGITS = 2e-3  # of the largest one: float16, other batches and kernels stay below it
 
 
 def softlabels_name(run: ExportSoftlabelsRun, source_name: str, fingerprints: dict[str, str]) -> str:
@@ -55,17 +56,33 @@ def _differences(recorded: HashManifest, now: HashManifest) -> list[str]:
     ]
 
 
-def check_free(folder: Path, now: HashManifest, *, on_existing: OnExisting) -> None:
+def _check_logits(folder: Path, now: SoftLabels) -> None:
+    """Hold a finished export against what would be exported now, after every digest in it."""
+    finished = read_softlabels(folder, option="run.on_existing=resume")
+    pairs = [(finished.logits, now.logits), (finished.view_logits, now.view_logits)]
+    limit = _SAME_LOGITS * float(now.logits.abs().max())
+    differing = [(mine - its).abs() > limit for mine, its in pairs if mine is not None and its is not None]
+    count = sum(int(each.sum()) for each in differing)
+    if count:
+        raise FerError(
+            f"{folder} is whole, but {count} of its {sum(each.numel() for each in differing)} logits are not those that would be "
+            "exported now: pictures have changed since, or were seen by another device. Keep both with run.tag=<name>, or remove "
+            "the folder to export again"
+        )
+
+
+def check_free(folder: Path, now: SoftLabels, *, on_existing: OnExisting) -> None:
     """Refuse a folder that holds this export already, or another one; what an interrupted one has left is no obstacle.
 
     Args:
         folder: of the export.
-        now: what is going to be recorded; digests of files aside.
-        on_existing: `resume` computes every digest of a finished export again before it says that nothing is left to do.
+        now: what is going to be written; digests of files aside.
+        on_existing: `resume` computes every digest of a finished export again, and compares its logits, before it says that nothing
+            is left to do.
 
     Raises:
         FinishedRunError: it holds this very export, and everything in it holds.
-        FerError: it holds another one, this one without `run.on_existing=resume`, or a damaged one.
+        FerError: it holds another one, this one without `run.on_existing=resume`, this one of other logits, or a damaged one.
     """
     items = sorted(item.name for item in folder.iterdir() if not item.name.startswith(".")) if folder.is_dir() else []
     strange = [name for name in items if name not in FILES]
@@ -75,7 +92,7 @@ def check_free(folder: Path, now: HashManifest, *, on_existing: OnExisting) -> N
         )
     if HASH_FILE not in items:
         return
-    differing = _differences(read_artifact(folder / HASH_FILE, HashManifest), now)
+    differing = _differences(read_artifact(folder / HASH_FILE, HashManifest), now.record)
     if differing:
         listed = "\n  ".join(differing)
         raise FerError(f"{folder} holds another export:\n  {listed}\nKeep both with run.tag=<name>")
@@ -86,5 +103,5 @@ def check_free(folder: Path, now: HashManifest, *, on_existing: OnExisting) -> N
             f"{folder} holds this very export already. Check its digests with run.on_existing=resume, or keep another one beside "
             "it with run.tag=<name>"
         )
-    read_softlabels(folder, option="run.on_existing=resume")
+    _check_logits(folder, now)
     raise FinishedRunError(f"{folder} is complete, and every digest in it holds; nothing is left to do")

@@ -45,3 +45,4 @@ def test_without_logits_of_test_rows_val_alone_can_be_judged(tmp_path: Path) -> 
         open_fused_teachers(the_run(*folders))
     opened = open_fused_teachers(the_run(*folders, judge_test=False))
     assert [[stored.record.split for stored in split] for split in opened.splits] == [["val", "val"]]
+    assert opened.same_logits() == [("F", "G")]
