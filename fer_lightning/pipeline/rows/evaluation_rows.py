@@ -81,7 +81,7 @@ def _given_rows(run: EvaluateRun, record: RunRecord | None) -> EvaluationRows:
     if selection.carved_val_rows and split != "test":
         raise FerError(
             f"{manifest} has no val rows, and this model's run did not carve them from it: a val split carved "
-            "now could hold rows the model was trained on. Evaluate on evaluate.split=test, or mark val rows in the manifest"
+            "now could hold rows the model was trained on. Mark val rows in the manifest, or evaluate test rows (evaluate.split=test)"
         )
     seen_rows = seen_of_given(selection, split, record, run.data)
     return _rows(selection, split, manifest, _calibration(run, record), seen_rows)
