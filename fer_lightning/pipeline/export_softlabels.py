@@ -12,7 +12,8 @@ from fer_lightning.pipeline.rows.evaluation_rows import refuse_changes
 from fer_lightning.pipeline.softlabels.config import ExportSoftlabelsRun
 from fer_lightning.pipeline.softlabels.content import ExportContent, export_content
 from fer_lightning.pipeline.softlabels.folder import check_free, softlabels_name
-from fer_lightning.pipeline.softlabels.source import OPTION, FusedSplit, open_source
+from fer_lightning.pipeline.softlabels.source import OPTION, open_source
+from fer_lightning.runs.ensemble_file import most_seen
 from fer_lightning.runs.lock import RunLock
 from fer_lightning.runs.softlabels import ALIGNMENT_FILE, SoftLabelAlignment, SoftLabels
 
@@ -109,11 +110,6 @@ def _verified(run: ExportSoftlabelsRun, softlabels: SoftLabels, folder: Path) ->
     return found
 
 
-def _seen(part: FusedSplit) -> int | None:
-    seen = [one.record.rows_seen_in_training for one in part.stored]
-    return None if None in seen else max(count for count in seen if count is not None)
-
-
 def _alignment(
     run: ExportSoftlabelsRun, export: ExportContent, folder: Path, verification: "Verification | None"
 ) -> SoftLabelAlignment:
@@ -126,11 +122,11 @@ def _alignment(
         rows_requested={split: record.requested_rows for split, record in records.items()},
         rows_exported={split: record.n for split, record in records.items()},
         rows_left_out={split: record.rows_left_out for split, record in records.items()},
-        rows_seen_in_training={part.split: _seen(part) for part in export.parts},
+        rows_seen_in_training={
+            part.split: most_seen([one.record.rows_seen_in_training for one in part.stored]) for part in export.parts
+        },
         source_filter=recorded if run.data.manifest is None else run.source_filter.name,
         sources=dict(sorted(Counter(export.softlabels.sources).items())),
-        labels_agree=True,
-        row_ids_unique=True,
         verified_rows=0 if verification is None else verification.num_rows,
         max_abs_difference=0.0 if verification is None else verification.max_abs_difference,
         tolerance=0.0 if verification is None else verification.tolerance,

@@ -16,6 +16,7 @@ from fer_lightning.runs.ensemble_board import (
     Figures,
 )
 from fer_lightning.runs.finished_ensemble import FinishedEnsemble
+from fer_lightning.runs.headline import headline_figures
 from fer_lightning.runs.leaderboard import LeftOut
 
 ENSEMBLE_ORDER = (
@@ -47,17 +48,7 @@ def _refuse_several_row_sets(tables: Mapping[_Rows, Sequence[FinishedEnsemble]])
 
 def headline(result: EvaluatedCheckpoint) -> Figures:
     """Return the figures of a table, by name."""
-    raw, scaled = result.raw, result.scaled
-    return {
-        "macro_f1": raw.macro_f1,
-        "minority_f1": raw.minority_f1,
-        "accuracy": raw.accuracy,
-        "ece": raw.ece,
-        "ece_scaled": None if scaled is None else scaled.ece,
-        "nll": raw.nll,
-        "nll_scaled": None if scaled is None else scaled.nll,
-        "brier": raw.brier,
-    }
+    return headline_figures(result.raw, result.scaled) | {"brier": result.raw.brier}
 
 
 def _place(ensemble: FinishedEnsemble) -> tuple[float | str, ...]:

@@ -8,6 +8,7 @@ from fer_lightning.files import sha256_of
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint, read_artifact
 from fer_lightning.runs.evaluation import Evaluation, Range
 from fer_lightning.runs.finished_run import FinishedRun, read_finished_run
+from fer_lightning.runs.headline import headline_figures
 from fer_lightning.runs.stored_logits_record import RECORD_FILE, StoredLogitsRecord, stored_folder
 
 EVALUATION_FILE = "evaluation.json"
@@ -34,18 +35,9 @@ class FinishedEvaluation:
     @property
     def figures(self) -> dict[str, float | None]:
         """Headline figures by name; None where no calibration is kept with the model."""
-        raw = self.result.raw
         scaled = self.result.scaled if self.record.calibration_kept else None
-        return {
-            "macro_f1": raw.macro_f1,
-            "minority_f1": raw.minority_f1,
-            "accuracy": raw.accuracy,
-            "ece": raw.ece,
-            "ece_scaled": None if scaled is None else scaled.ece,
-            "nll": raw.nll,
-            "nll_scaled": None if scaled is None else scaled.nll,
-            "macro_f1_scaled": None if scaled is None else scaled.macro_f1,
-        }
+        macro_f1_scaled = None if scaled is None else scaled.macro_f1
+        return headline_figures(self.result.raw, scaled) | {"macro_f1_scaled": macro_f1_scaled}
 
     @property
     def ranges(self) -> dict[str, Range]:

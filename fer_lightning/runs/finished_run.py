@@ -8,6 +8,7 @@ from typing import Any
 from fer_lightning.errors import FerError
 from fer_lightning.runs.artifacts import AlignmentReport, EvaluatedCheckpoint, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.finished import final_files_match
+from fer_lightning.runs.headline import headline_figures
 from fer_lightning.runs.history import History, Timings
 from fer_lightning.runs.run_dir import result_options
 
@@ -32,16 +33,7 @@ class FinishedRun:
     @property
     def figures(self) -> dict[str, float | None]:
         """Figures of best.pt by name; None where there is no calibration."""
-        raw, scaled = self.best.raw, self.best.scaled
-        return {
-            "macro_f1": raw.macro_f1,
-            "minority_f1": raw.minority_f1,
-            "accuracy": raw.accuracy,
-            "ece": raw.ece,
-            "ece_scaled": None if scaled is None else scaled.ece,
-            "nll": raw.nll,
-            "nll_scaled": None if scaled is None else scaled.nll,
-        }
+        return headline_figures(self.best.raw, self.best.scaled)
 
     @property
     def rollbacks(self) -> int:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # Options that a resumed run may change: they name places and machines, not the recipe. Rows are compared by digest, and
 # the machine of each part is in its environment.json and run.log.
-_FREE_OPTIONS = (
+PLACE_OPTIONS = (
     "run.root",
     "run.on_existing",
     "run.unlock_stale",
@@ -31,6 +31,10 @@ _FREE_OPTIONS = (
     "data.cache",
     "data.cache_dir",
     "data.cache_verify_rows",
+)
+"""Options that name places and machines, in any run."""
+_FREE_OPTIONS = (
+    *PLACE_OPTIONS,
     "trainer.accelerator",
     "trainer.checkpoint_every_minutes",
     "trainer.onnx",

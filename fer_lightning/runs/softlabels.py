@@ -90,8 +90,6 @@ class SoftLabelAlignment:
     """Split -> rows that one of the teachers was trained on; None: could not be checked for one of them."""
     source_filter: str
     sources: dict[str, int]
-    labels_agree: bool
-    row_ids_unique: bool
     verified_rows: int
     """Inferred again from the pictures and compared."""
     max_abs_difference: float

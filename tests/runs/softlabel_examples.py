@@ -121,8 +121,6 @@ def write_reports(folder: Path, softlabels: SoftLabels) -> None:
         rows_exported=counts,
         rows_left_out=dict.fromkeys(counts, 0),
         sources=dict(Counter(softlabels.sources)),
-        labels_agree=True,
-        row_ids_unique=True,
         verified_rows=1,
         max_abs_difference=0.0,
         tolerance=0.1,

@@ -11,7 +11,7 @@ from fer_lightning.pipeline.ensembles.config import EnsembleConfig, FuseEnsemble
 from fer_lightning.pipeline.evaluation.config import EvaluationCalibration, EvaluationTarget
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE
 from fer_lightning.runs.finished_ensemble import FinishedEnsemble, read_finished_ensemble
-from fer_lightning.runs.run_dir import flat_values, read_config
+from fer_lightning.runs.run_dir import PLACE_OPTIONS, flat_values, read_config
 
 _MOST_NAMED = 4
 _LONGEST_HEAD = 120
@@ -26,21 +26,13 @@ _RARE = (
 """Options that change figures and are seldom set: what differs from the defaults gets into the name as a digest."""
 # What names places and machines, what `ensemble.json` records better (teachers by digest), and what happens in this folder.
 _FREE_OPTIONS = {
+    *PLACE_OPTIONS,
     "ensemble.teachers",
     "ensemble.names",
     "evaluate.output_dir",
     "evaluate.batch_size",
     "evaluate.accelerator",
     "evaluate.reuse_logits",
-    "data.manifest",
-    "data.root",
-    "data.num_workers",
-    "data.cache",
-    "data.cache_dir",
-    "data.cache_verify_rows",
-    "run.root",
-    "run.on_existing",
-    "run.unlock_stale",
 }
 
 

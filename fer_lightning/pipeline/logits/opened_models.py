@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.deploy.onnx_classifier import open_onnx
@@ -28,12 +29,22 @@ class OpenModel:
     device: str
 
 
-def _open(model: ModelFile, accelerator: str, *, option: str) -> OpenModel:
-    if model.path.suffix == ".onnx":
-        onnx = open_onnx(model.path, option=option)
+def open_model(path: Path, accelerator: str, *, option: str) -> OpenModel:
+    """Open a checkpoint or an ONNX file.
+
+    Args:
+        path: the file.
+        accelerator: device of a checkpoint.
+        option: the option that named the model, for messages.
+
+    Raises:
+        FerError: it cannot be opened.
+    """
+    if path.suffix == ".onnx":
+        onnx = open_onnx(path, option=option)
         record = onnx.record
         return OpenModel(onnx, onnx.canonical, onnx.sha256, record.epoch, record.weights, record.calibration, "onnx")
-    checkpoint = read_checkpoint(model.path, option=option)
+    checkpoint = read_checkpoint(path, option=option)
     device = pick_device(accelerator)
     return OpenModel(
         classifier_scorer(checkpoint.build(), device),
@@ -57,7 +68,8 @@ def open_models(asked: Sequence[Asked], accelerator: str, *, option: str) -> dic
     Raises:
         FerError: one cannot be opened, or has been replaced since it was found.
     """
-    opened = {model: _open(model, accelerator, option=option) for model in dict.fromkeys(one.model for one in asked)}
+    models = dict.fromkeys(one.model for one in asked)
+    opened = {model: open_model(model.path, accelerator, option=option) for model in models}
     for model, found in opened.items():
         if found.sha256 != model.sha256:
             raise FerError(f"{option}: {model.path} was replaced while it was opened; start again")

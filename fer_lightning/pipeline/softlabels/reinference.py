@@ -10,18 +10,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fer_lightning.data.batches.crop_views import NUM_DRAWS, view_picture
-from fer_lightning.data.pictures.canonical import CanonicalSpec, expand
+from fer_lightning.data.pictures.canonical import expand
 from fer_lightning.data.pictures.store import DecodedPictures
 from fer_lightning.data.rows.manifest import Manifest
-from fer_lightning.deploy.onnx_classifier import open_onnx
 from fer_lightning.errors import FerError
-from fer_lightning.runs.checkpoint import read_checkpoint
+from fer_lightning.pipeline.logits.opened_models import open_model
 from fer_lightning.runs.ensemble import EnsembleTeacher
 from fer_lightning.runs.ensemble_teachers import FoundTeacher, find_teacher, with_a_share
 from fer_lightning.runs.softlabels import SoftLabels
 from fer_lightning.runs.stored_logits import read_stored_logits
 from fer_lightning.training.fusion import fused_logits, fusion_of
-from fer_lightning.training.scoring import LogitsOf, classifier_scorer, pick_device
 
 _ROUNDING = {"float16": 2.0**-11, "float32": 2.0**-24}
 """Relative, of one number."""
@@ -60,14 +58,6 @@ def drawn_rows(num_rows: int, count: int, *, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(num_rows, min(count, num_rows), replace=False))
 
 
-def _open(file: Path, accelerator: str, *, option: str) -> tuple[LogitsOf, CanonicalSpec]:
-    if file.suffix == ".onnx":
-        onnx = open_onnx(file, option=option)
-        return onnx, onnx.canonical
-    checkpoint = read_checkpoint(file, option=option)
-    return classifier_scorer(checkpoint.build(), pick_device(accelerator)), checkpoint.canonical
-
-
 def _inferred(
     file: Path,
     softlabels: SoftLabels,
@@ -78,10 +68,10 @@ def _inferred(
     option: str,
 ) -> Tensor:
     """Return (V, k, 7) logits of one model, its pictures seen through the recorded draws of each view."""
-    logits_of, canonical = _open(file, accelerator, option=option)
+    model = open_model(file, accelerator, option=option)
     number_of = {row_id: row for row, row_id in enumerate(manifest.row_ids)}
     rows = np.array([number_of[softlabels.row_ids[place]] for place in places.tolist()])
-    pictures = DecodedPictures(manifest, rows, canonical)
+    pictures = DecodedPictures(manifest, rows, model.canonical)
     views = softlabels.record.views
     logits = torch.empty(len(views), len(rows), 7, dtype=torch.float64)
     for start in range(0, len(rows), _BATCH_ROWS):
@@ -93,7 +83,7 @@ def _inferred(
                 draws = softlabels.view_draws[number - 1].numpy()[places[batch.start : batch.stop]]
             shown = [expand(view_picture(picture, draw, view)) for picture, draw in zip(whole, draws, strict=True)]
             with torch.inference_mode():
-                logits[number, batch.start : batch.stop] = logits_of(
+                logits[number, batch.start : batch.stop] = model.logits_of(
                     torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2)
                 )
     return logits
