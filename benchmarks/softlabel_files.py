@@ -120,7 +120,13 @@ def plain(folder: Path, num_rows: int, dtype: str) -> Result:
     for row in range(num_rows):
         fused.append(sum(weight * one[row].astype(np.float64) for weight, one in zip(_WEIGHTS, teachers, strict=True)))  # noqa: PERF401  as one would
     clock.lap()
-    np.savez(folder / "softlabels.npz", logits=np.array(fused, dtype=dtype), y=np.array(labels, dtype=np.uint8))
+    own = np.stack(teachers).astype(dtype)
+    np.savez(
+        folder / "softlabels.npz",
+        logits=np.array(fused, dtype=dtype),
+        y=np.array(labels, dtype=np.uint8),
+        teacher_logits=own,
+    )
     with (folder / "index.jsonl").open("w") as file:
         for row, path in enumerate(manifest.image_paths):
             line = {"i": row, "image_path": path, "source": sources[row], "y": labels[row]}
@@ -169,7 +175,9 @@ def _record(dtype: str) -> HashManifest:
         ensemble="ensemble.json",
         ensemble_sha256="",
         space="logit",
+        ensemble_temperature=None,
         teachers=teachers,
+        teacher_temperatures=[None] * len(teachers),
         canonicals=[dict(vars(_CANONICAL))] * len(teachers),
         canonical_digests=[_CANONICAL.digest()],
         arrays=[],
@@ -185,6 +193,7 @@ def ours(folder: Path, num_rows: int, dtype: str) -> Result:
     stacked = torch.stack([torch.from_numpy(one) for one in teachers]).double()
     fused = fused_logits(stacked, Fusion("logit", _WEIGHTS, (1.0, 1.0, 1.0)))
     kept = kept_logits(fused, dtype, image_paths=manifest.image_paths, where="benchmark")
+    own = [kept_logits(one, dtype, image_paths=manifest.image_paths, where="benchmark") for one in stacked]
     clock.lap()
     softlabels = SoftLabels(
         record=_record(dtype),
@@ -196,6 +205,7 @@ def ours(folder: Path, num_rows: int, dtype: str) -> Result:
         image_paths=manifest.image_paths,
         view_logits=None,
         view_draws=None,
+        teacher_logits=torch.stack(own)[None],
     )
     write_softlabels(folder, softlabels, ensemble=b"{}")
     clock.lap()

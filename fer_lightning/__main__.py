@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fer_lightning.allocator import keep_freed_memory
 from fer_lightning.config import Run, composition_message, conf_dir, help_text, register_schemas, to_run
 from fer_lightning.errors import FerError, FinishedRunError
-from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.config import TrainingRun
 from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
 from fer_lightning.pipeline.sweeps.sweep_end import compare_jobs, compared_kinds, directories_of
 from fer_lightning.runs.ranks import end_with_parent, leads, rank
@@ -85,7 +85,7 @@ def _remove_empty_sweep(sweep_dir: Path) -> None:
 
 def _refuse_several_devices(run: Run) -> None:
     """End a sweep over several devices: their processes would each start a sweep of their own."""
-    if not isinstance(run, TrainTeacherRun):
+    if not isinstance(run, TrainingRun):
         return
     several = run.trainer.devices * run.trainer.num_nodes > 1
     if several or run.trainer.strategy != "auto":

@@ -20,6 +20,7 @@ from fer_lightning.pipeline.config import (
     BuildManifestRun,
     CheckTrainingRun,
     CompareRunsRun,
+    DistillStudentRun,
     ExportOnnxRun,
     TrainTeacherRun,
 )
@@ -28,11 +29,14 @@ from fer_lightning.pipeline.evaluation.config import CalibrateRun, EvaluateRun, 
 from fer_lightning.pipeline.housekeeping.config import ArchiveRun, SummariseRun, TriageRun
 from fer_lightning.pipeline.logits.config import ImportLogitsRun, StoreLogitsRun
 from fer_lightning.pipeline.softlabels.config import DiagnoseAlignmentRun, ExportSoftlabelsRun, InspectSoftlabelsRun
+from fer_lightning.pipeline.students.comparison_config import CompareStudentsRun
 from fer_lightning.pipeline.teachers.leave_one_out_config import LeaveOneSourceOutRun
 from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
+from fer_lightning.training.distillation.config import DistillationConfig
 
 Run = (
     TrainTeacherRun
+    | DistillStudentRun
     | TrainTwoStageRun
     | EvaluateRun
     | ExportOnnxRun
@@ -50,6 +54,8 @@ RUN_TYPES: dict[str, type[Run]] = {
     "check_training": CheckTrainingRun,
     "train_two_stage": TrainTwoStageRun,
     "leave_one_source_out": LeaveOneSourceOutRun,
+    "distill_student": DistillStudentRun,
+    "compare_students": CompareStudentsRun,
     "evaluate": EvaluateRun,
     "calibrate": CalibrateRun,
     "robustness": RobustnessRun,
@@ -69,7 +75,7 @@ RUN_TYPES: dict[str, type[Run]] = {
 }
 
 _HELP = """\
-fer_lightning: from data sets on disk to a trusted FER teacher
+fer_lightning: from data sets on disk to a trusted FER model
 
 usage: python -m fer_lightning [task=VERB] [+experiment=NAME] [group=OPTION] [key=value ...]
 
@@ -83,6 +89,7 @@ One verb's options: python -m fer_lightning task=evaluate --help
 
 == Options (key=value) ==
 {options}"""
+_IN_AN_ARM = re.compile(r"arms\.([^.]+)\.(.+)")
 _UNKNOWN_OPTION = re.compile(r"Could not override '([^']+)'")
 _NO_LIST = re.compile(r"Error merging override \+*([^=]+)=(.*)\n.* is not a ListConfig")
 
@@ -121,7 +128,24 @@ def composition_message(error: HydraException | OmegaConfBaseException) -> str:
     return " ".join(dict.fromkeys(said)).removeprefix("Error merging override ")
 
 
+def _about_arms(option: str) -> str | None:
+    """Return what to do about an option of `task=compare_students` whose keys people name; None for any other one."""
+    if option.startswith("comparison.starts"):
+        return "an arm that starts from another is added: +comparison.starts.ARM=<arm>"
+    in_an_arm = _IN_AN_ARM.fullmatch(option)
+    if in_an_arm is None:
+        return None
+    arm, known = in_an_arm[1], [field.name for field in dataclasses.fields(DistillationConfig)]
+    if in_an_arm[2] in known:
+        return f"there is no arm {arm}: +distillation@arms.{arm}=<option> adds it"
+    near = difflib.get_close_matches(in_an_arm[2], known, n=1)
+    return f"unknown option {option}; {f'did you mean arms.{arm}.{near[0]}?' if near else '--help lists the options'}"
+
+
 def _about_unknown(option: str) -> str:
+    arms = _about_arms(option)
+    if arms is not None:
+        return arms
     options = {verb: _dotted_keys(OmegaConf.structured(kind)) for verb, kind in RUN_TYPES.items()}
     owners = [verb for verb, keys in options.items() if option in keys]
     if owners:

@@ -32,7 +32,7 @@ main()
 _STOPPED = """
 from fer_lightning.pipeline import train_teacher as verb
 def train_teacher(run):
-    verb.teacher_directory(run).mkdir(parents=True)
+    run.directory.mkdir(parents=True)
     raise {}
 verb.train_teacher = train_teacher
 """

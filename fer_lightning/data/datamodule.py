@@ -4,12 +4,15 @@ import os
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fer_lightning.data.batches.augment import jitter_colours, to_float
 from fer_lightning.data.batches.dataset import Batch, EvalRows, TrainRows
 from fer_lightning.data.batches.loader import Loader, make_loader
+from fer_lightning.data.batches.row_logits import RowLogits
 from fer_lightning.data.batches.sampling import Sampling, TrainBatches, make_train_batches
 from fer_lightning.data.batches.targets import RowTargets
 from fer_lightning.data.config import AugmentationConfig, AugmentationKind
@@ -81,6 +84,8 @@ class FerDataModule(lightning.LightningDataModule):
         batch_size: int,
         sampling: Sampling,
         targets: RowTargets | None = None,
+        row_logits: RowLogits | None = None,
+        negatives: NDArray[np.bool_] | None = None,
         seed: int,
         num_workers: int,
     ) -> None:
@@ -91,6 +96,8 @@ class FerDataModule(lightning.LightningDataModule):
         self._batch_size = batch_size
         self._sampling = sampling
         self._targets = targets
+        self._row_logits = row_logits
+        self._negatives = negatives
         self._seed = seed
         self._num_workers = num_workers
 
@@ -133,6 +140,8 @@ class FerDataModule(lightning.LightningDataModule):
             seed=self._seed,
             targets=self._targets,
             jitter_here=not self._on_accelerator(),
+            row_logits=self._row_logits,
+            negatives=self._negatives,
         )
         return make_loader(
             rows,

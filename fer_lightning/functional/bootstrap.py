@@ -1,5 +1,6 @@
 """Bootstrap confidence intervals of the headline figures, by group where rows have one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,16 +56,18 @@ def _mean_rows_where_held(by_group: sparse.csr_array) -> Floats:
     return per_group
 
 
-def _f1_draws(sums: RowSums, random: np.random.Generator, unit: Floats) -> Floats:
-    """(R, 7) F1 of the resamples, each class with random pseudo-counts of correct and wrong rows.
+def _f1_draws(resampled: Sequence[RowSums], random: np.random.Generator, unit: Floats) -> Floats:
+    """(R, 7) F1 of the resamples, the mean over models, each class with random pseudo-counts of correct and wrong rows.
 
     Resampling alone gives a class with no (or only) correct rows no spread at all, so intervals of rare classes and
     of the means over classes come out too short. Pseudo-counts weigh as much as the rows of the class that come and go
-    together, its `unit`: more would drown what the rows say. A class without rows stays at its F1 of 0, a convention.
+    together, its `unit`: more would drown what the rows say. They are the same for all models, which judge the same rows.
+    A class without rows stays at its F1 of 0, a convention.
     """
-    shape = (len(sums.confusion), NUM_CLASSES)
+    shape = (len(resampled[0].confusion), NUM_CLASSES)
     right, wrong = (random.gamma(_NEUTRAL_SHAPE, 1.0, shape) * unit for _ in range(2))
-    return per_class_f1(sums.confusion, right=right, wrong=wrong)
+    draws: Floats = np.mean([per_class_f1(sums.confusion, right=right, wrong=wrong) for sums in resampled], axis=0)
+    return draws
 
 
 def _f1_figures(f1: Floats) -> dict[str, Floats]:
@@ -75,12 +78,18 @@ def _f1_figures(f1: Floats) -> dict[str, Floats]:
     }
 
 
-def _ece_interval(sums: RowSums, sample: RowSums, estimate: float, confidence: float) -> Interval:
-    observed = sample.gap_by_width / sample.num_rows[:, None]
-    deviations = sums.gap_by_width / sums.num_rows[:, None] - observed
+def _ece_interval(
+    resampled: Sequence[RowSums], sample: Sequence[RowSums], estimate: float, confidence: float
+) -> Interval:
+    observed = [sums.gap_by_width / sums.num_rows[:, None] for sums in sample]
+    deviations = [
+        sums.gap_by_width / sums.num_rows[:, None] - gaps for sums, gaps in zip(resampled, observed, strict=True)
+    ]
 
     def at_scale(scale: float) -> Floats:
-        errors: Floats = np.abs(scale * observed + deviations).sum(axis=1)
+        errors: Floats = np.mean(
+            [np.abs(scale * gaps + noise).sum(axis=1) for gaps, noise in zip(observed, deviations, strict=True)], axis=0
+        )
         return errors
 
     return Interval(estimate, *inverted_limits(at_scale, observed=estimate, plug_in=estimate, confidence=confidence))
@@ -101,6 +110,45 @@ def _debiased_interval(sums: RowSums, sample: RowSums, estimate: float, confiden
     plug_in = float(np.sqrt((sample_shares * observed**2).sum()))
     limits = inverted_limits(squared_at_scale, observed=estimate**2, plug_in=plug_in, confidence=confidence)
     return Interval(estimate, *limits)
+
+
+def _mean_figures(models: Sequence[RowSums]) -> dict[str, Floats]:
+    """(R,) mean over models of each figure."""
+    of_each = [figures(sums) for sums in models]
+    return {name: np.mean([values[name] for values in of_each], axis=0) for name in of_each[0]}
+
+
+def intervals_of_mean(
+    resampled: Sequence[RowSums],
+    sample: Sequence[RowSums],
+    by_group: sparse.csr_array,
+    random: np.random.Generator,
+    *,
+    confidence: float,
+) -> dict[str, Interval]:
+    """Return the interval of the mean figure of some models that were judged on the same rows and resamples.
+
+    Args:
+        resampled: R sums of each model; all saw the same resamples.
+        sample: sums of each model over all rows.
+        by_group: (G, K) sums by group of any of them: only the true classes are looked at.
+        random: of the pseudo-counts of F1.
+        confidence: of each interval, in (0, 1).
+
+    Returns:
+        As `bootstrap_intervals`, without debiased_ece.
+    """
+    num_groups = by_group.shape[0]
+    estimates = {name: float(values[0]) for name, values in _mean_figures(sample).items() if name != "debiased_ece"}
+    f1 = _f1_draws(resampled, random, _mean_rows_where_held(by_group))
+    draws = {**_mean_figures(resampled), **_f1_figures(f1)}
+    intervals = {}
+    for name, estimate in estimates.items():
+        limits = limits_of_groups(
+            estimate, draws[name], num_groups=num_groups, confidence=confidence, domain=_DOMAINS.get(name, SHARE)
+        )
+        intervals[name] = Interval(estimate, *limits)
+    return {**intervals, "ece": _ece_interval(resampled, sample, estimates["ece"], confidence)}
 
 
 def bootstrap_intervals(
@@ -157,16 +205,7 @@ def bootstrap_intervals(
     ]
     sums = RowSums.of(np.concatenate(totals), num_bins=num_bins)
     sample = RowSums.of(weighted_totals(np.ones((1, num_groups)), by_group), num_bins=num_bins)
-    estimates = {name: float(values[0]) for name, values in figures(sample).items()}
-    draws = {**figures(sums), **_f1_figures(_f1_draws(sums, random, _mean_rows_where_held(by_group)))}
-    intervals = {}
-    for name, values in draws.items():
-        limits = limits_of_groups(
-            estimates[name], values, num_groups=num_groups, confidence=confidence, domain=_DOMAINS.get(name, SHARE)
-        )
-        intervals[name] = Interval(estimates[name], *limits)
-    return {
-        **intervals,
-        "ece": _ece_interval(sums, sample, estimates["ece"], confidence),
-        "debiased_ece": _debiased_interval(sums, sample, estimates["debiased_ece"], confidence),
-    }
+    intervals = intervals_of_mean([sums], [sample], by_group, random, confidence=confidence)
+    of_sample = figures(sample)
+    intervals["debiased_ece"] = _debiased_interval(sums, sample, float(of_sample["debiased_ece"][0]), confidence)
+    return {name: intervals[name] for name in of_sample}

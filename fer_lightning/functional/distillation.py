@@ -1,41 +1,23 @@
 """Losses that teach a student from teacher logits; each has the factor kd_temperature^2 and is a batch mean.
 
-Teacher logits are constants: no gradient reaches them. Half and bfloat16 logits are promoted to float32, float32 and
-float64 stay as they are. Everything is computed from log-softmax and logsumexp, so logits hundreds apart give finite
-values and gradients.
+Teacher logits are constants: no gradient reaches them. The temperature is a number or a 0-dim tensor, which gets the
+gradient that passes through both softmaxes and the factor. Half and bfloat16 logits are promoted to float32, float32
+and float64 stay as they are, whatever the temperature's type. Everything is computed from log-softmax and logsumexp, so
+logits hundreds apart give finite values and gradients.
 """
 
+import torch
 from torch import Tensor
 
 from fer_lightning.functional._checks import check_labels, check_matrix
 from fer_lightning.functional._target_split import log_target_and_rest, other_logits
+from fer_lightning.functional._teacher_pair import checked_pair, kl_rows
 
 _MIN_NORM = 1e-12  # below it a row or column counts as constant and its correlation as 0
 _MIN_STD = 1e-7
 
 
-def _checked_pair(
-    student_logits: Tensor, teacher_logits: Tensor, kd_temperature: float, *, min_classes: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Both logits in at least float32, the teacher's detached."""
-    if not 0.0 < kd_temperature < float("inf"):
-        raise ValueError(f"kd_temperature must be positive and finite, got {kd_temperature}")
-    if student_logits.shape != teacher_logits.shape:
-        raise ValueError(
-            f"student_logits {tuple(student_logits.shape)} and teacher_logits {tuple(teacher_logits.shape)} "
-            "must have the same shape"
-        )
-    student_logits = check_matrix(student_logits, name="student_logits", min_classes=min_classes)
-    teacher_logits = check_matrix(teacher_logits, name="teacher_logits", min_classes=min_classes)
-    return student_logits, teacher_logits.detach()
-
-
-def _kl_rows(teacher_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
-    """KL(teacher || student) of each row, (N,)."""
-    return (teacher_log_probs.exp() * (teacher_log_probs - student_log_probs)).sum(dim=1)
-
-
-def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, kd_temperature: float) -> Tensor:
+def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, kd_temperature: float | Tensor) -> Tensor:
     """Hinton's soft-target loss, T^2 KL(softmax(t / T) || softmax(s / T)), batch mean.
 
     KL and not cross-entropy: 0 when the student equals the teacher; the gradient is the same.
@@ -45,7 +27,7 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, kd_temperature: f
     Args:
         student_logits: (N, C) float, s.
         teacher_logits: (N, C) float, t.
-        kd_temperature: T, > 0.
+        kd_temperature: T, > 0, a number or 0-dim.
 
     Returns:
         0-dim loss, >= 0.
@@ -53,10 +35,10 @@ def kd_loss(student_logits: Tensor, teacher_logits: Tensor, *, kd_temperature: f
     Raises:
         ValueError: shapes differ or are not (N, C), not floating point, temperature out of range.
     """
-    student_logits, teacher_logits = _checked_pair(student_logits, teacher_logits, kd_temperature)
+    student_logits, teacher_logits, kd_temperature = checked_pair(student_logits, teacher_logits, kd_temperature)
     student = (student_logits / kd_temperature).log_softmax(dim=1)
     teacher = (teacher_logits / kd_temperature).log_softmax(dim=1)
-    return kd_temperature**2 * _kl_rows(teacher, student).mean()
+    return kd_temperature**2 * kl_rows(teacher, student).mean()
 
 
 def dkd_loss(
@@ -66,7 +48,7 @@ def dkd_loss(
     *,
     alpha: float,
     beta: float,
-    kd_temperature: float,
+    kd_temperature: float | Tensor,
 ) -> Tensor:
     """Decoupled KD, T^2 (alpha TCKD + beta NCKD), batch mean.
 
@@ -85,7 +67,7 @@ def dkd_loss(
         labels: (N,) int64, the target class y.
         alpha: weight of TCKD.
         beta: weight of NCKD.
-        kd_temperature: T, > 0.
+        kd_temperature: T, > 0, a number or 0-dim.
 
     Returns:
         0-dim loss.
@@ -93,7 +75,9 @@ def dkd_loss(
     Raises:
         ValueError: wrong shape or type, label out of range, temperature out of range.
     """
-    student_logits, teacher_logits = _checked_pair(student_logits, teacher_logits, kd_temperature, min_classes=2)
+    student_logits, teacher_logits, kd_temperature = checked_pair(
+        student_logits, teacher_logits, kd_temperature, min_classes=2
+    )
     labels = check_labels(labels, num_rows=student_logits.shape[0], num_classes=student_logits.shape[1])
     student, teacher = student_logits / kd_temperature, teacher_logits / kd_temperature
     student_target, student_rest = log_target_and_rest(student, labels)
@@ -101,14 +85,14 @@ def dkd_loss(
     target_part = teacher_target.exp() * (teacher_target - student_target) + teacher_rest.exp() * (
         teacher_rest - student_rest
     )
-    other_part = _kl_rows(
+    other_part = kl_rows(
         other_logits(teacher, labels).log_softmax(dim=1), other_logits(student, labels).log_softmax(dim=1)
     )
     return kd_temperature**2 * (alpha * target_part + beta * other_part).mean()
 
 
 def nkd_loss(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, gamma: float, kd_temperature: float
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, gamma: float, kd_temperature: float | Tensor
 ) -> Tensor:
     """Normalised KD, target and non-target cross-entropies weighted by the teacher; batch mean of the rows.
 
@@ -126,7 +110,7 @@ def nkd_loss(
         teacher_logits: (N, C) float, t.
         labels: (N,) int64, the target class y.
         gamma: weight of the non-target part.
-        kd_temperature: T of the non-target part, > 0.
+        kd_temperature: T of the non-target part, > 0, a number or 0-dim.
 
     Returns:
         0-dim loss.
@@ -134,7 +118,9 @@ def nkd_loss(
     Raises:
         ValueError: wrong shape or type, label out of range, temperature out of range.
     """
-    student_logits, teacher_logits = _checked_pair(student_logits, teacher_logits, kd_temperature, min_classes=2)
+    student_logits, teacher_logits, kd_temperature = checked_pair(
+        student_logits, teacher_logits, kd_temperature, min_classes=2
+    )
     labels = check_labels(labels, num_rows=student_logits.shape[0], num_classes=student_logits.shape[1])
     columns = labels.unsqueeze(1)
     teacher_target = teacher_logits.softmax(dim=1).gather(1, columns).squeeze(1)
@@ -155,7 +141,7 @@ def _mean_correlation(left: Tensor, right: Tensor, *, dim: int) -> Tensor:
 
 
 def dist_loss(
-    student_logits: Tensor, teacher_logits: Tensor, *, beta: float, gamma: float, kd_temperature: float
+    student_logits: Tensor, teacher_logits: Tensor, *, beta: float, gamma: float, kd_temperature: float | Tensor
 ) -> Tensor:
     """DIST, T^2 (beta inter + gamma intra), correlations instead of a divergence.
 
@@ -163,7 +149,8 @@ def dist_loss(
         intra = 1 - mean over columns of Pearson(student column, teacher column)   rows of the batch within one class
 
     of softmax(logits / T). A row or column whose centred norm is below 1e-12 has correlation 0; with a single row
-    intra is therefore 1 without gradient.
+    intra is therefore 1 without gradient. A correlation does not see the scale, so at high T the gradient grows as T^2,
+    unlike that of the divergences: from T to 2 T as if the loss had four times its weight.
 
     Reference: Huang et al., Knowledge Distillation from A Stronger Teacher, https://arxiv.org/abs/2205.10536,
     section 4; T^2 as in the authors' code.
@@ -173,7 +160,7 @@ def dist_loss(
         teacher_logits: (N, C) float.
         beta: weight of the inter-class part.
         gamma: weight of the intra-class part.
-        kd_temperature: T, > 0.
+        kd_temperature: T, > 0, a number or 0-dim.
 
     Returns:
         0-dim loss.
@@ -181,7 +168,7 @@ def dist_loss(
     Raises:
         ValueError: shapes differ or are not (N, C), not floating point, temperature out of range.
     """
-    student_logits, teacher_logits = _checked_pair(student_logits, teacher_logits, kd_temperature)
+    student_logits, teacher_logits, kd_temperature = checked_pair(student_logits, teacher_logits, kd_temperature)
     student = (student_logits / kd_temperature).softmax(dim=1)
     teacher = (teacher_logits / kd_temperature).softmax(dim=1)
     inter = 1.0 - _mean_correlation(student, teacher, dim=1)
@@ -195,7 +182,7 @@ def standardize_logits(logits: Tensor) -> Tensor:
     A target whose other classes are equal then lies sqrt(C) above them, the most a standardised row can hold: for 7
     classes at kd_temperature 2 no probability exceeds 1 / (1 + 6 exp(-sqrt(7) / 2)) = .385.
 
-    The std is floored at 1e-7, so a constant row gives zeros and a zero gradient. Apply it to student and teacher
+    A row with a std below 1e-7 counts as constant and gives zeros, without gradient. Apply it to student and teacher
     before `kd_loss` or `dkd_loss`; it removes shift and positive scale from the comparison.
 
     Reference: Sun et al., Logit Standardization in Knowledge Distillation, https://arxiv.org/abs/2403.01427,
@@ -214,4 +201,5 @@ def standardize_logits(logits: Tensor) -> Tensor:
     if logits.shape[1] < 2:
         raise ValueError(f"standardising needs at least two classes, got logits of shape {tuple(logits.shape)}")
     centred = logits - logits.mean(dim=1, keepdim=True)
-    return centred / logits.std(dim=1, keepdim=True, correction=1).clamp(min=_MIN_STD)
+    stds = logits.std(dim=1, keepdim=True, correction=1)
+    return torch.where(stds < _MIN_STD, 0.0, centred / stds.clamp(min=_MIN_STD))

@@ -2,26 +2,17 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from scipy import sparse
 from scipy.special import bdtr
 from torch import Tensor
 
-from fer_lightning.functional._resampling import (
-    check_resampling,
-    chunk_sizes,
-    draw_weights,
-    group_index,
-    limits_of_groups,
-    sums_by_group,
-    weighted_totals,
+from fer_lightning.functional._paired_sets import (
+    draw_paired_sets,
+    limits_of_difference,
+    mean_differences,
+    swap_p_value,
 )
-from fer_lightning.functional._row_totals import Floats, RowSums, figures, row_features
-
-_COMPARED = ("accuracy", "balanced_accuracy", "macro_f1", "minority_f1", "nll", "brier", "ece")
-_NOT_A_MEAN = frozenset({"balanced_accuracy", "macro_f1", "minority_f1", "ece"})
-_LARGEST = {"nll": np.inf, "brier": 2.0}  # of all others: 1
-_ROUNDING = 1e-12
+from fer_lightning.functional._resampling import check_resampling, group_index, sums_by_group
+from fer_lightning.functional._row_totals import figures, row_features
 
 
 @dataclass(frozen=True)
@@ -59,66 +50,6 @@ class PairedComparison:
     differences: dict[str, PairedDifference]
     mcnemar_p: float
     discordant: tuple[int, int]
-
-
-def _differences(a: RowSums, b: RowSums) -> dict[str, Floats]:
-    """(R,) b - a of each figure; the infinite losses of as many rows on both sides cancel."""
-    of_a, of_b = figures(a), figures(b)
-    more_infinite = b.infinite_nll - a.infinite_nll
-    finite = b.finite_nll / b.num_rows - a.finite_nll / a.num_rows
-    nll = np.where(more_infinite == 0, finite, np.copysign(np.inf, more_infinite))
-    return {name: nll if name == "nll" else of_b[name] - of_a[name] for name in _COMPARED}
-
-
-@dataclass(frozen=True, eq=False)
-class _Sets:
-    """Sums of both models over the sample, its resamples, and the sample with groups swapped between the models."""
-
-    sample: tuple[RowSums, RowSums]
-    resampled: tuple[RowSums, RowSums]
-    swapped: tuple[RowSums, RowSums]
-
-
-def _draw_sets(
-    of_a: sparse.csr_array, of_b: sparse.csr_array, *, num_resamples: int, seed: int, num_bins: int
-) -> _Sets:
-    """Evaluate (G, K) sums by group; b enters as its change from a, so that equal models are equal to the last bit."""
-    num_groups = of_a.shape[0]
-    change = sparse.csr_array(of_b - of_a)
-    a_and_change = sparse.csr_array(sparse.hstack([of_a, change], format="csr"))
-    random = np.random.default_rng(seed)
-    resampled, moved = [], []
-    for size in chunk_sizes(num_resamples, num_groups):
-        resampled.append(weighted_totals(draw_weights(random, size, num_groups), a_and_change))
-        swaps = random.integers(0, 2, size=(size, num_groups), dtype=np.int8).astype(np.float64)
-        moved.append(weighted_totals(swaps, change))
-    observed_a, observed_change = np.split(weighted_totals(np.ones((1, num_groups)), a_and_change), 2, axis=1)
-    drawn_a, drawn_change = np.split(np.concatenate(resampled), 2, axis=1)
-    to_b = np.concatenate(moved)
-
-    def both(a: Floats, b: Floats) -> tuple[RowSums, RowSums]:
-        return RowSums.of(a, num_bins=num_bins), RowSums.of(b, num_bins=num_bins)
-
-    return _Sets(
-        sample=both(observed_a, observed_a + observed_change),
-        resampled=both(drawn_a, drawn_a + drawn_change),
-        swapped=both(observed_a + to_b, observed_a + (observed_change - to_b)),
-    )
-
-
-def _limits(name: str, difference: float, draws: Floats, *, num_groups: int, confidence: float) -> tuple[float, float]:
-    """Percentiles for means over rows; for the others, whose resamples are biased, the pivotal interval."""
-    pivotal = 2.0 * difference - draws if name in _NOT_A_MEAN else draws
-    largest = _LARGEST.get(name, 1.0)
-    return limits_of_groups(
-        difference, pivotal, num_groups=num_groups, confidence=confidence, domain=(-largest, largest)
-    )
-
-
-def _p_value(difference: float, draws: Floats) -> float:
-    """Share of swapped sets at least as far from 0, the observed one included."""
-    reached = np.abs(draws) >= abs(difference) * (1.0 - _ROUNDING) - _ROUNDING
-    return float((1 + reached.sum()) / (1 + len(draws)))
 
 
 def _mcnemar(log_probs_a: Tensor, log_probs_b: Tensor, labels: Tensor) -> tuple[float, tuple[int, int]]:
@@ -173,13 +104,13 @@ def paired_comparison(
     by_group = [
         sums_by_group(row_features(scores, labels, num_bins=num_bins), index) for scores in (log_probs_a, log_probs_b)
     ]
-    sets = _draw_sets(*by_group, num_resamples=num_resamples, seed=seed, num_bins=num_bins)
-    draws, null = _differences(*sets.resampled), _differences(*sets.swapped)
-    of_a, of_b = (figures(sums) for sums in sets.sample)
-    differences = {}
-    for name, values in _differences(*sets.sample).items():
+    (sets,) = draw_paired_sets(by_group[:1], [by_group[1:]], num_resamples=num_resamples, seed=seed, num_bins=num_bins)
+    draws, null = mean_differences(*sets.resampled), mean_differences(*sets.swapped)
+    of_a, of_b = (figures(sums) for (sums,) in sets.sample)
+    num_groups, differences = by_group[0].shape[0], {}
+    for name, values in mean_differences(*sets.sample).items():
         difference = float(values[0])
-        low, high = _limits(name, difference, draws[name], num_groups=by_group[0].shape[0], confidence=confidence)
-        p_value = _p_value(difference, null[name])
+        low, high = limits_of_difference(name, difference, draws[name], num_groups=num_groups, confidence=confidence)
+        p_value = swap_p_value(difference, null[name])
         differences[name] = PairedDifference(float(of_a[name][0]), float(of_b[name][0]), difference, low, high, p_value)
     return PairedComparison(differences, *_mcnemar(log_probs_a, log_probs_b, labels))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fer_lightning.errors import CheckFailedError, FerError
 from fer_lightning.pipeline.config import CheckTrainingRun
-from fer_lightning.pipeline.train_teacher import _check_starting_files, select_teacher_rows
+from fer_lightning.pipeline.learning.preparation import check_starting_files, select_training_rows
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.check_report import Finding
 from fer_lightning.runs.lock import RunLock
@@ -21,17 +21,17 @@ def check_training(run: CheckTrainingRun) -> None:
         CheckFailedError: after everything is written: a check failed.
         RunLockedError: another check writes to the same directory.
     """
-    _check_starting_files(run)
-    selection = select_teacher_rows(run)
+    check_starting_files(run)
+    selection = select_training_rows(run)
     output = Path(run.run.root) / "checks" / run.name
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FerError(f"cannot make {output}: {error.strerror}; choose another run.root") from error
     with RunLock(output, unlock_stale=run.run.unlock_stale):
-        from fer_lightning.pipeline.teachers.trial import try_teacher  # torch, timm and lightning: seconds
+        from fer_lightning.pipeline.learning.trial import try_learner  # torch, timm and lightning: seconds
 
-        report = try_teacher(run, selection)
+        report = try_learner(run, selection)
         write_artifact(output / "check.json", report)
     log.info("%s", _table(report.findings))
     log.info("wrote %s", output / "check.json")

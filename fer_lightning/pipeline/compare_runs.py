@@ -24,9 +24,11 @@ log = logging.getLogger(__name__)
 def compare_runs(run: CompareRunsRun) -> None:
     """Read finished runs, ensembles or evaluations, as they are named, compare them, and write the leaderboard.
 
+    Teachers and students stand in one table where they were judged on the same rows; `task` then tells them apart.
+
     Raises:
         FerError: no runs, none of them finished, runs judged on different rows, or a baseline that is none of them;
-            ensembles and teachers together.
+            ensembles and trained runs together.
     """
     if run.compare.evaluations:
         _compare_evaluations(run.compare)
@@ -47,7 +49,7 @@ def compare_runs(run: CompareRunsRun) -> None:
 
 
 def compare_sweep(sweep_dir: Path, refused: Sequence[tuple[str, str, Sequence[Path]]]) -> None:
-    """Compare the teachers of a sweep once its jobs have ended; without a finished one there is nothing to say.
+    """Compare the trained runs of a sweep once its jobs have ended; without a finished one there is nothing to say.
 
     Args:
         sweep_dir: folder of the sweep.
@@ -73,7 +75,7 @@ def _compare_ensembles(given: Comparison, directories: Sequence[Path], ensembles
         )
     if given.baseline is not None:
         raise FerError(
-            "compare.baseline takes differences of teachers over seeds; an ensemble is compared with its best single teacher, "
+            "compare.baseline takes differences of trained runs over seeds; an ensemble is compared with its best single teacher, "
             "row by row, in its ensemble_metrics.json"
         )
     finished, left_out = attempt(directories, read_finished_ensemble)
@@ -119,8 +121,8 @@ def _is_run(directory: Path) -> bool:
 
 
 def _inside(folder: Path) -> list[Path]:
-    """Return the run directories of a folder: its own, or those of its `teachers/`, or else of its `ensembles/`."""
-    children = sorted([*folder.glob("*/"), *folder.glob("teachers/*/")])
+    """Return the run directories of a folder: its own, those of its `teachers/` and `students/`, or else of its `ensembles/`."""
+    children = sorted([*folder.glob("*/"), *folder.glob("teachers/*/"), *folder.glob("students/*/")])
     found = [child for child in children if _is_run(child)]
     return found or [child for child in sorted(folder.glob("ensembles/*/")) if _is_run(child)]
 
@@ -134,7 +136,7 @@ def _directories(patterns: Sequence[str]) -> list[Path]:
         below = [run for folder in folders for run in ([folder] if _is_run(folder) else _inside(folder) or [folder])]
         if not below:
             raise FerError(
-                f"compare.runs: {pattern} names no directory; runs are below experiments/teachers and multirun"
+                f"compare.runs: {pattern} names no directory; runs are below experiments/teachers, experiments/students and multirun"
             )
         found += below
     return list({path.resolve(): path for path in reversed(found)}.values())[::-1]

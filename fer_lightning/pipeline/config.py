@@ -1,9 +1,18 @@
 """One typed run per verb: the groups that verb takes."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from fer_lightning.data.building.config import BuildConfig
-from fer_lightning.data.config import AuditConfig, AugmentationConfig, DataConfig, SourceFilterConfig, TargetsConfig
+from fer_lightning.data.config import (
+    AuditConfig,
+    AugmentationConfig,
+    AugmentationKind,
+    DataConfig,
+    SourceFilterConfig,
+    TargetsConfig,
+)
 from fer_lightning.models.config import AttentionKind, BackboneConfig
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.training.config import (
@@ -13,14 +22,18 @@ from fer_lightning.training.config import (
     WatchdogConfig,
     WeightStatistics,
 )
+from fer_lightning.training.distillation.config import DistillationConfig, DistillationObjective
 from fer_lightning.training.recipe.config import ImbalanceConfig, LossConfig, MixingConfig, OptimizerConfig
+
+_STUDENT_LOSS = "cross-entropy"
+_LABELS_ONLY: dict[str, Any] = {"name": "labels", "objective": DistillationObjective.none, "ce_weight": 1.0}
 
 
 @dataclass(kw_only=True)
-class TrainTeacherRun:
-    """Train one ArcFace teacher and leave a run directory that proves what it did."""
+class TrainingRun:
+    """What every training of one network takes, whoever teaches it."""
 
-    task: str = "train_teacher"
+    task: str
     """The verb."""
     run: RunConfig = field(default_factory=RunConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -97,17 +110,97 @@ class TrainTeacherRun:
 
     @property
     def name(self) -> str:
-        """The run's folder name, e.g. `RN18_resnet18_seed1337_stageA_img224`."""
+        """The run's folder name."""
         parts = [
             self.backbone.short,
             self.backbone.name.replace("/", "-").replace(":", "-"),
             f"seed{self.run.seed}",
             self.stage.name,
             f"img{self.stage.image_size}",
-            *([] if self.loss.name == "arcface" else [self.loss.name]),
+            *self._taught_how(),
             *([] if self.data.limit_rows is None else [f"rows{self.data.limit_rows}"]),
         ]
         return "_".join(parts if self.run.tag is None else [*parts, self.run.tag])
+
+    @property
+    def directory(self) -> Path:
+        """Where the run directory is, or will be."""
+        return Path(self.run.root) / self.folder / self.name
+
+    @property
+    def folder(self) -> str:
+        """The folder of runs of this kind below `run.root`."""
+        raise NotImplementedError
+
+    def _taught_how(self) -> list[str]:
+        """Return the parts of the name that say how it is taught."""
+        raise NotImplementedError
+
+
+@dataclass(kw_only=True)
+class TrainTeacherRun(TrainingRun):
+    """Train one ArcFace teacher and leave a run directory that proves what it did.
+
+    Its name is e.g. `RN18_resnet18_seed1337_stageA_img224`.
+    """
+
+    task: str = "train_teacher"
+    """The verb."""
+
+    @property
+    def folder(self) -> str:
+        """The folder of runs of this kind below `run.root`."""
+        return "teachers"
+
+    def _taught_how(self) -> list[str]:
+        return [] if self.loss.name == "arcface" else [self.loss.name]
+
+
+@dataclass(kw_only=True)
+class DistillStudentRun(TrainingRun):
+    """Train a student on labels and on what teachers say of the same rows.
+
+    Its name is e.g. `MNV3_mobilenetv3_large_100_seed1337_student_img224_kd`.
+    """
+
+    task: str = "distill_student"
+    """The verb."""
+    distillation: DistillationConfig = field(default_factory=lambda: DistillationConfig(**_LABELS_ONLY))
+
+    @property
+    def folder(self) -> str:
+        """The folder of runs of this kind below `run.root`."""
+        return "students"
+
+    def __post_init__(self) -> None:
+        """Check what spans the lesson and other groups."""
+        super().__post_init__()
+        lesson, objective = self.distillation, self.distillation.objective.value
+        lesson.check_taught()
+        if self.mixing.enabled and lesson.distils and lesson.ensemble is None:
+            raise ValueError(
+                "mixing makes pictures that no stored logits are of: distillation.ensemble=<folder> lets the teachers see them, "
+                "or use mixing=none"
+            )
+        if self.mixing.enabled and lesson.decoupled:
+            raise ValueError(
+                f"distillation.objective={objective} sets one class apart, and a mixed picture has two; use kd, dist or "
+                "multi_level, or mixing=none"
+            )
+        if self.mixing.enabled and lesson.each_teacher:
+            raise ValueError("distillation.teacher_weighting is by the label of a row, and a mixed picture has two")
+        if self.mixing.enabled and lesson.negative_weight:
+            raise ValueError("distillation.negative_weight is of a row's own picture; use mixing=none")
+        if lesson.views and self.augmentation.kind in {AugmentationKind.strong, AugmentationKind.custom}:
+            raise ValueError(
+                "distillation.views shows pictures as the teachers saw them; use augmentation=light (colours only) or none"
+            )
+        if lesson.self_teaching and self.optimizer.sam_rho:
+            raise ValueError("distillation.self_teaching and optimizer.sam_rho do not go together; leave one of them out")
+
+    def _taught_how(self) -> list[str]:
+        loss = [] if self.loss.name == _STUDENT_LOSS else [self.loss.name]
+        return [self.distillation.name, *loss]
 
 
 @dataclass(kw_only=True)

@@ -37,6 +37,8 @@ _SETTLED = (
     "output_dir",
 )
 """Options of `evaluate` that an export does not heed."""
+_TABLES = ("logits", "labels", "view_logits", "view_draws", "teacher_logits")
+"""Of soft labels, read back after they were written."""
 
 
 def _check_beforehand(run: ExportSoftlabelsRun) -> None:
@@ -72,7 +74,8 @@ def _read_back(folder: Path, export: ExportContent) -> SoftLabels:
             f"{proof.name}: found {proof.found}; expected {proof.expected}" for proof in examined.failed
         )
         raise TrainingError(f"{folder} does not read back as it was written:\n  {listed}\nExport again")
-    same = torch.equal(read.logits, export.softlabels.logits) and torch.equal(read.labels, export.softlabels.labels)
+    pairs = [(getattr(read, name), getattr(export.softlabels, name)) for name in _TABLES]
+    same = all(mine is its is None or torch.equal(mine, its) for mine, its in pairs)
     if not same or read.row_ids != export.softlabels.row_ids:
         raise TrainingError(
             f"{folder} does not read back as it was written: other logits, labels or rows. Export again"

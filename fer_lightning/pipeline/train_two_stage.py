@@ -7,9 +7,10 @@ from pathlib import Path
 from fer_lightning.errors import FerError, FinishedRunError
 from fer_lightning.files import sha256_of
 from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.learning.preparation import select_training_rows
 from fer_lightning.pipeline.rows.seen_in_training import refuse_seen
 from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
-from fer_lightning.pipeline.train_teacher import select_teacher_rows, teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.reports.tables import text_table
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.phases import finished_epochs, read_phases
@@ -25,20 +26,20 @@ _SHOWN_OF_A_FINGERPRINT = 12
 def _check_directories(stage_a: TrainTeacherRun, stage_b: TrainTeacherRun) -> None:
     """Refuse, before hours of Stage A, directories that either stage could not use."""
     on_existing = stage_a.run.on_existing
-    check_existing_run(teacher_directory(stage_a), stage_a, on_existing=on_existing)
+    check_existing_run(stage_a.directory, stage_a, on_existing=on_existing)
     try:
-        check_existing_run(teacher_directory(stage_b), stage_b, on_existing=on_existing)
+        check_existing_run(stage_b.directory, stage_b, on_existing=on_existing)
     except FerError as error:
         raise FerError(
             f"Stage B, whose options are stage_b.* and source_filter_b.* of this command: {error}"
         ) from error
-    if (teacher_directory(stage_b) / "checkpoint_last.pt").exists():
+    if (stage_b.directory / "checkpoint_last.pt").exists():
         _check_start_of_stage_b(stage_a, stage_b)
 
 
 def _check_start_of_stage_b(stage_a: TrainTeacherRun, stage_b: TrainTeacherRun) -> None:
     """A Stage B that has begun is not started again; it must have been started from Stage A as it is now."""
-    path_a, path_b = teacher_directory(stage_a), teacher_directory(stage_b)
+    path_a, path_b = stage_a.directory, stage_b.directory
     way_out = "Train another pair with run.tag=<name>."
     phases = read_phases(path_a)
     done = bool(phases) and phases[-1].end_epoch == stage_a.stage.epochs and finished_epochs(path_a, phases[-1])
@@ -54,7 +55,7 @@ def _check_start_of_stage_b(stage_a: TrainTeacherRun, stage_b: TrainTeacherRun) 
 
 def _check_rows(stage_a: TrainTeacherRun, stage_b: TrainTeacherRun) -> None:
     """Refuse, before hours of Stage A, rows that Stage B could not use: val rows that Stage A trains on above all."""
-    first, second = select_teacher_rows(stage_a), select_teacher_rows(stage_b)
+    first, second = select_training_rows(stage_a), select_training_rows(stage_b)
     try:
         allowed = {*stage_b.data.allow_leaks}
         refuse_seen(second, "val", first.manifest, first.rows["train"], stage_b.data, allowed=allowed)
@@ -64,7 +65,7 @@ def _check_rows(stage_a: TrainTeacherRun, stage_b: TrainTeacherRun) -> None:
 
 def _train(stage: str, run: TrainTeacherRun) -> bool:
     """Train a stage, or go on with it; return whether anything was left to do."""
-    log.info("%s: %s", stage, teacher_directory(run))
+    log.info("%s: %s", stage, run.directory)
     try:
         train_teacher(run)
     except FinishedRunError:
@@ -116,8 +117,8 @@ def train_two_stage(run: TrainTwoStageRun) -> None:
         FinishedRunError: both stages were complete.
     """
     stage_a = run.stage_a_run()
-    stage_b = run.stage_b_run(teacher_directory(stage_a).as_posix())
-    paths = {"Stage A": teacher_directory(stage_a), "Stage B": teacher_directory(stage_b)}
+    stage_b = run.stage_b_run(stage_a.directory.as_posix())
+    paths = {"Stage A": stage_a.directory, "Stage B": stage_b.directory}
     _check_directories(stage_a, stage_b)
     _check_rows(stage_a, stage_b)
     trained = [_train("Stage A", stage_a)]

@@ -1,4 +1,4 @@
-"""Ranks ensembles and soft labels within each set of rows: _ensemble_triage.md and .json, _ensemble_bad_list.txt."""
+"""Ranks ensembles, soft labels and students within each set of rows: _ensemble_triage.md and .json, _ensemble_bad_list.txt."""
 
 import logging
 from pathlib import Path
@@ -14,7 +14,9 @@ from fer_lightning.runs.triage import BAD_LIST, TRIAGE_FILE, TRIAGE_PAGE, Triage
 
 log = logging.getLogger(__name__)
 
-_KINDS = ("ensembles", "softlabels")
+_UNLESS_NAMED = ("ensembles", "softlabels")
+_KINDS = (*_UNLESS_NAMED, "students")
+"""What is ranked; students, of which weak ones are results too, where `triage.folders` names a folder of theirs."""
 
 
 def _folders(run: TriageRun) -> list[Path]:
@@ -30,7 +32,7 @@ def _folders(run: TriageRun) -> list[Path]:
         if missing:
             raise FerError(f"triage.folders: no folder {', '.join(missing)}")
         return folders
-    folders = [root / kind for kind in _KINDS if (root / kind).is_dir()]
+    folders = [root / kind for kind in _UNLESS_NAMED if (root / kind).is_dir()]
     if not folders:
         raise FerError(
             f"nothing to triage: {root} has neither ensembles nor softlabels; name folders with triage.folders, or another run.root"
@@ -39,14 +41,14 @@ def _folders(run: TriageRun) -> list[Path]:
 
 
 def _runs_in(folders: list[Path]) -> list[RunFolder]:
-    """Return the ensembles and soft labels, each once.
+    """Return the ensembles, soft labels and students, each once.
 
     Raises:
         FerError: there are none.
     """
     runs = {item.real: item for folder in reversed(folders) for item in find_runs(folder).runs if item.kind in _KINDS}
     if not runs:
-        raise FerError(f"nothing to triage: no ensemble or soft labels below {', '.join(map(str, folders))}")
+        raise FerError(f"nothing to triage: no ensemble, soft labels or student below {', '.join(map(str, folders))}")
     return sorted(runs.values())
 
 
@@ -78,6 +80,8 @@ def _publish(triage: Triage, folder: Path) -> None:
 
 def triage(run: TriageRun) -> None:
     """Rank ensembles and soft labels within one split and row-set fingerprint, and list the bad ones; nothing is moved.
+
+    Students are ranked among themselves where `triage.folders` names a folder of theirs.
 
     Lines of the bad list are paths relative to the list's own folder.
 

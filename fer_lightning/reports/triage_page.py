@@ -1,4 +1,4 @@
-"""The triage of ensembles and soft labels as Markdown, and as tables for the console."""
+"""The triage of ensembles, soft labels and students as Markdown, and as tables for the console."""
 
 from pathlib import PurePosixPath
 
@@ -83,7 +83,7 @@ def markdown_triage(triage: Triage) -> str:
         "on its rows, what something refers to, what is locked, what could not be read. Runs of different rows are in different "
         f"tables, and are not compared. {NONE} is not known. Paths are relative to this file."
     )
-    parts = ["# Triage of ensembles and soft labels", told]
+    parts = ["# Triage of ensembles, soft labels and students", told]
     for table in triage.tables:
         label = [] if table.label is None else [f"**{table.label}**"]
         fingerprint = f"Row-set fingerprint `{table.row_set_fingerprint}`; ECE of {table.num_bins} bins."

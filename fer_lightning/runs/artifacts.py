@@ -281,7 +281,8 @@ def _check_version(text: str | bytes, kind: type[Any], *, where: str) -> None:
         return  # the validation that follows says why
     if expected is not None and isinstance(content, dict) and content.get("schema_version") != expected:
         found = content.get("schema_version", "none")
-        raise FerError(f"{where} is no {kind.__name__} of schema version {expected} but of {found}")
+        remedy = f": {kind.other_version}" if hasattr(kind, "other_version") else ""
+        raise FerError(f"{where} is no {kind.__name__} of schema version {expected} but of {found}{remedy}")
 
 
 def write_artifact(path: Path, artifact: object) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fer_lightning.errors import FerError
 from fer_lightning.runs.artifacts import AlignmentReport, EvaluatedCheckpoint, ReliabilityMetrics, read_artifact
+from fer_lightning.runs.distillation import DISTILLATION_FILE, DistillationRecord
 from fer_lightning.runs.finished import final_files_match
 from fer_lightning.runs.headline import headline_figures
 from fer_lightning.runs.history import History, Timings
@@ -24,6 +25,8 @@ class FinishedRun:
     alignment: AlignmentReport
     history: History
     timings: Timings
+    taught_by: str | None
+    """Digest of the soft labels or the ensemble that taught a student; None of a student without, and of a teacher."""
 
     @property
     def seed(self) -> int:
@@ -51,6 +54,11 @@ class FinishedRun:
         return sum(timing.epoch_seconds for timing in self.timings.epochs) / 60
 
 
+def _taught_by(path: Path) -> str | None:
+    file = path / DISTILLATION_FILE
+    return read_artifact(file, DistillationRecord).source_sha256 if file.is_file() else None
+
+
 def read_finished_run(path: Path) -> FinishedRun:
     """Read a run directory.
 
@@ -73,4 +81,5 @@ def read_finished_run(path: Path) -> FinishedRun:
         alignment=read_artifact(path / "alignmentreport.json", AlignmentReport),
         history=read_artifact(path / "history.json", History),
         timings=timings,
+        taught_by=_taught_by(path),
     )

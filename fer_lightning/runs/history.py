@@ -35,6 +35,23 @@ class GradientNorms:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LessonRecord:
+    """What a student was taught in an epoch, beside the total loss."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    ce_loss: float
+    """Mean loss of the labels, before its weight."""
+    distillation_loss: float
+    """Mean of the objective, before its weight."""
+    negative_loss: float
+    """Mean of negative learning, before its weight."""
+    distillation_weight: float
+    """Weight of the objective after the epoch's last step."""
+    kd_temperature: float | None
+    """After the epoch's last step; None without a teacher."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpochRecord:
     """One epoch of `history.json`; nothing that depends on the clock."""
 
@@ -55,6 +72,8 @@ class EpochRecord:
     """That of neck and head."""
     row_coverage: float
     """Share of the train rows seen in this epoch."""
+    lesson: LessonRecord | None
+    """Of students only."""
     gradient_norms: GradientNorms | None
     """With `trainer.gradient_norms` only."""
     calibration_temperature: float | None
@@ -72,7 +91,7 @@ class History:
     """`history.json`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    schema_version: int = 3
+    schema_version: int = 4
     monitor: str
     epochs: list[EpochRecord]
 

@@ -13,7 +13,8 @@ WIDEST_NAME = 36
 """Characters of a recipe's name on the console: lines then have about 150."""
 _INIT = "stage.init_from"
 _PHASES = "phases"
-_FOLDER_OF_RUNS = "teachers"
+_TAUGHT_BY = "distillation.taught_by"
+_FOLDERS_OF_RUNS = {"teachers", "students"}
 _NOT_OF_THE_RECIPE = {"run.seed", "run.tag"}
 _LAST = ("manifest", "train_rows")
 """What the rows tell beyond the options."""
@@ -23,6 +24,8 @@ def _recipe(run: FinishedRun) -> dict[str, str]:
     """Return everything that makes the recipe, as text: options, and the rows it was trained on."""
     options = {key: _text(value) for key, value in run.options.items() if key not in _NOT_OF_THE_RECIPE}
     options.setdefault(_PHASES, "1")
+    if run.taught_by is not None:  # a student's teachers are told by digest: they may be moved
+        options[_TAUGHT_BY] = run.taught_by[:8]
     rows = {
         "manifest": run.alignment.manifest_sha256[:8],
         "train_rows": run.alignment.row_set_fingerprints["train"][:8],
@@ -99,7 +102,7 @@ def _folder_names(runs: Sequence[FinishedRun]) -> list[str]:
     ways = []
     for run in runs:
         *above, own = run.path.resolve().parts[1:]
-        ways.append([*(part for part in above if part != _FOLDER_OF_RUNS), without_seed(own, run.seed)])
+        ways.append([*(part for part in above if part not in _FOLDERS_OF_RUNS), without_seed(own, run.seed)])
     return distinct_tails(ways, shortest=1)
 
 

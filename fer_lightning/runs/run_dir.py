@@ -38,6 +38,9 @@ _FREE_OPTIONS = (
     "trainer.accelerator",
     "trainer.checkpoint_every_minutes",
     "trainer.onnx",
+    "distillation.softlabels",  # compared by digest, see `runs.distillation`
+    "distillation.ensemble",
+    "distillation.verify_rows",
 )
 _PHASE_OPTIONS = {"stage.epochs", "stage.polish_lr_ratio"}
 """What a finished run takes anew for its extra epochs."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fer_lightning.data.rows.row_id import row_set_fingerprint
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
+from fer_lightning.runs.ensemble_teachers import with_a_share
 from fer_lightning.runs.softlabels import HashManifest
 
 INDEX_COLUMNS: dict[str, type] = {"i": int, "image_path": str, "source": str, "y": int, "row_id": str, "split": str}
@@ -22,13 +23,15 @@ INDEX_COLUMNS: dict[str, type] = {"i": int, "image_path": str, "source": str, "y
 _DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, NotImplementedError, KeyError)
 
 
-def array_names(num_views: int) -> list[str]:
+def array_names(record: HashManifest) -> list[str]:
     """Return the arrays of `softlabels.npz`, in its order.
 
     Args:
-        num_views: the plain one included.
+        record: of which views and teachers count.
     """
-    return ["logits", "y", "row_ids", *(["view_logits", "view_draws"] if num_views > 1 else [])]
+    views = ["view_logits", "view_draws"] if len(record.views) > 1 else []
+    teachers = ["teacher_logits"] if len(with_a_share(record.teachers)) > 1 else []
+    return ["logits", "y", "row_ids", *views, *teachers]
 
 
 def row_digest(row_ids: Sequence[str]) -> str:
@@ -51,13 +54,16 @@ def array_kinds(record: HashManifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return type and shape of each array."""
     from fer_lightning.data.batches.crop_views import NUM_DRAWS  # torch
 
-    n, others = record.n, len(record.views) - 1
-    kinds = {"logits": (record.dtype, (n, NUM_CLASSES)), "y": ("uint8", (n,)), "row_ids": ("|S64", (n,))}
-    views = {
+    n, others, teachers = record.n, len(record.views) - 1, len(with_a_share(record.teachers))
+    kinds: dict[str, tuple[str, tuple[int, ...]]] = {
+        "logits": (record.dtype, (n, NUM_CLASSES)),
+        "y": ("uint8", (n,)),
+        "row_ids": ("|S64", (n,)),
         "view_logits": (record.dtype, (others, n, NUM_CLASSES)),
         "view_draws": ("float64", (others, n, NUM_DRAWS)),
+        "teacher_logits": (record.dtype, (1 + others, teachers, n, NUM_CLASSES)),
     }
-    return kinds | (views if others > 0 else {})
+    return {name: kinds[name] for name in array_names(record)}
 
 
 def read_bytes(path: Path) -> bytes:

@@ -1,31 +1,25 @@
 """Computes every digest and number that soft labels carry again, and tells one by one which of them hold."""
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE, ENSEMBLE_METRICS_FILE, EnsembleMetrics
 from fer_lightning.runs.ensemble_file import read_ensemble
-from fer_lightning.runs.logit_checks import no_logits
+from fer_lightning.runs.fitted_temperatures import fitted_temperature
+from fer_lightning.runs.softlabel_array_proofs import examine_arrays, examine_fusion
+from fer_lightning.runs.softlabel_examined import Examined
 from fer_lightning.runs.softlabel_layout import (
-    array_kinds,
     array_names,
     fingerprints,
     index_columns,
     read_bytes,
     row_digest,
-    row_ids_of,
-    unpacked_arrays,
 )
 from fer_lightning.runs.softlabels import (
     ALIGNMENT_FILE,
@@ -50,50 +44,6 @@ FILES = (
 _SHOWN = 3
 
 
-@dataclass(frozen=True)
-class Proof:
-    """One check: what was found, and what should have been."""
-
-    name: str
-    passed: bool
-    found: str
-    expected: str
-
-
-@dataclass
-class Examined:
-    """What a folder of soft labels holds, as far as it can be read."""
-
-    folder: Path
-    proofs: list[Proof] = field(default_factory=list)
-    record: HashManifest | None = None
-    arrays: dict[str, NDArray[Any]] | None = None
-    """By the names of `record.arrays`; only where types and shapes are right."""
-    row_ids: tuple[str, ...] = ()
-    index: dict[str, list[Any]] | None = None
-    """By the names of `INDEX_COLUMNS`."""
-
-    @property
-    def failed(self) -> list[Proof]:
-        """What does not hold."""
-        return [proof for proof in self.proofs if not proof.passed]
-
-    def hold(self, name: str, found: object, expected: object) -> bool:
-        """Note whether two things are equal, and return it."""
-        self.proofs.append(Proof(name, found == expected, str(found), str(expected)))
-        return found == expected
-
-    def read(self, name: str, read: Callable[[], Any], expected: str) -> Any:
-        """Note whether something can be read, and return it, or None."""
-        try:
-            content = read()
-        except FerError as error:
-            self.proofs.append(Proof(name, False, str(error), expected))
-            return None
-        self.proofs.append(Proof(name, True, expected, expected))
-        return content
-
-
 def report_digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file that the report vouches for, as far as they are there."""
     files = [folder / name for name in (HASH_FILE, CLASS_ORDER_FILE, ENSEMBLE_METRICS_FILE)]
@@ -113,36 +63,14 @@ def _examine_records(seen: Examined, files: Sequence[str]) -> bool:
         return False
     record = seen.record
     seen.hold(f"class order of {HASH_FILE}", list(record.class_order), list(EMOTIONS))
-    seen.hold("arrays recorded", record.arrays, array_names(len(record.views)))
+    seen.hold("arrays recorded", record.arrays, array_names(record))
+    temperatures = [temperature for temperature in record.teacher_temperatures if temperature is not None]
+    fitting = len(record.teacher_temperatures) == len(record.teachers) and all(
+        0 < one < math.inf for one in temperatures
+    )
+    seen.hold("teacher_temperatures recorded", "usable" if fitting else "unusable", "usable")
     known = record.dtype in {"float16", "float32"} and record.n > 0 and record.views[:1] != []
     return seen.hold("dtype, n and views recorded", "usable" if known else "unusable", "usable")
-
-
-def _examine_arrays(seen: Examined, record: HashManifest) -> None:
-    path = seen.folder / SOFTLABELS_FILE
-    content = seen.read(f"{SOFTLABELS_FILE} readable", lambda: read_bytes(path), "readable")
-    if content is None:
-        return
-    arrays = seen.read(f"{SOFTLABELS_FILE} whole", lambda: unpacked_arrays(path, content), "whole")
-    seen.hold(f"SHA-256 of {SOFTLABELS_FILE}", hashlib.sha256(content).hexdigest(), record.softlabels_sha256)
-    if arrays is None:
-        return
-    kinds = array_kinds(record)
-    found = {name: f"{array.dtype.str.lstrip('|')} {array.shape}" for name, array in arrays.items()}
-    expected = {name: f"{np.dtype(kind).str.lstrip('|')} {shape}" for name, (kind, shape) in kinds.items()}
-    if not seen.hold(f"arrays of {SOFTLABELS_FILE}", found, expected):
-        return
-    seen.arrays = arrays
-    for name in ("logits", *(["view_logits"] if "view_logits" in arrays else [])):
-        seen.hold(name, no_logits(arrays[name].reshape(-1, NUM_CLASSES)) or "logits", "logits")
-    if "view_draws" in arrays:
-        draws = arrays["view_draws"]
-        inside = bool(((draws >= 0) & (draws < 1)).all())
-        seen.hold("view_draws", "in [0, 1)" if inside else "outside [0, 1)", "in [0, 1)")
-    highest = int(arrays["y"].max())
-    seen.hold("y", f"0..{highest}" if highest >= NUM_CLASSES else "classes", "classes")
-    row_ids = seen.read("row ids readable", lambda: row_ids_of(arrays["row_ids"]), "text")
-    seen.row_ids = () if row_ids is None else row_ids
 
 
 def _examine_index(seen: Examined, record: HashManifest) -> None:
@@ -190,8 +118,12 @@ def _examine_figures(seen: Examined, record: HashManifest) -> None:
         seen.hold(f"SHA-256 of {ENSEMBLE_FILE}", sha256_of(folder / ENSEMBLE_FILE), record.ensemble_sha256)
     ensemble = seen.read(ENSEMBLE_FILE, lambda: read_ensemble(folder, option=ENSEMBLE_FILE), "readable")
     if ensemble is not None:
-        seen.hold("teachers", record.teachers, ensemble.teachers)
-        seen.hold("space", record.space, ensemble.space)
+        same_teachers = seen.hold("teachers", record.teachers, ensemble.teachers)
+        same_space = seen.hold("space", record.space, ensemble.space)
+        if same_teachers and same_space:
+            examine_fusion(seen, record)
+        fitted = fitted_temperature(ensemble.calibration, ensemble.val_fingerprint)
+        seen.hold("ensemble_temperature", record.ensemble_temperature, fitted)
     metrics = seen.read(
         ENSEMBLE_METRICS_FILE, lambda: read_artifact(folder / ENSEMBLE_METRICS_FILE, EnsembleMetrics), "readable"
     )
@@ -230,7 +162,7 @@ def examine_softlabels(folder: Path, *, finished: bool = True) -> Examined:
     seen = Examined(folder)
     usable = _examine_records(seen, FILES if finished else FILES[:-1])
     if usable and seen.record is not None:
-        _examine_arrays(seen, seen.record)
+        examine_arrays(seen, seen.record)
         _examine_index(seen, seen.record)
         _examine_rows(seen, seen.record)
         _examine_figures(seen, seen.record)

@@ -43,7 +43,11 @@ class HashManifest:
     """`hash_manifest.json`: digests of everything that soft labels depend on, checked wherever they are loaded."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    schema_version: int = 1
+    other_version: ClassVar[str] = (
+        "it was written by another version of this program, whose soft labels hold other arrays. Remove the folder and export again: "
+        "task=export_softlabels"
+    )
+    schema_version: int = 2
     manifest: str
     manifest_sha256: str
     root: str | None
@@ -66,7 +70,12 @@ class HashManifest:
     ensemble_sha256: str
     """Of the `ensemble.json` beside it: the ensemble's own, byte for byte, or one that says the same of a single teacher."""
     space: str
+    ensemble_temperature: float | None
+    """Calibration temperature of the fused logits, fitted on the ensemble's val rows; None where its calibration is none or not one
+    temperature, or was no better than its bound."""
     teachers: list[EnsembleTeacher]
+    teacher_temperatures: list[float | None]
+    """Of each teacher, in their order: calibration temperature of its raw logits, fitted on the same rows; None where unknown."""
     canonicals: list[dict[str, int | float | bool]]
     """Preparation of the pictures of each teacher, in their order; empty for a foreign one, whose pictures are unknown."""
     canonical_digests: list[str]
@@ -93,7 +102,8 @@ class SoftLabelAlignment:
     verified_rows: int
     """Inferred again from the pictures and compared."""
     max_abs_difference: float
-    """Largest difference of a logit among them, rounding to `dtype` included; 0 where none was verified."""
+    """Largest difference of a logit among them, rounding to `dtype` included; 0 where none was verified. Of the fused logits, or of
+    the teacher that comes closer to its tolerance."""
     tolerance: float
     digests: dict[str, str]
     """File -> SHA-256 of its bytes: `hash_manifest.json`, and those that it does not vouch for. The report is written last."""
@@ -116,3 +126,6 @@ class SoftLabels:
     """(V, N, 7) of the views beside the first; None without."""
     view_draws: "Tensor | None"
     """(V, N, 5) float64 random numbers in [0, 1) of crop and mirror, as the light augmentation takes them."""
+    teacher_logits: "Tensor | None"
+    """(1 + V, M, N, 7) of each teacher that has a share, not divided by its temperature: the plain view, then those of
+    `view_logits`; None where there is only one."""

@@ -16,8 +16,9 @@ from fer_lightning.labels import EMOTIONS, NUM_CLASSES
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE
 from fer_lightning.runs.logit_checks import check_logits
+from fer_lightning.runs.softlabel_examined import Examined
 from fer_lightning.runs.softlabel_layout import array_names, fingerprints, row_digest
-from fer_lightning.runs.softlabel_proofs import Examined, examine_softlabels
+from fer_lightning.runs.softlabel_proofs import examine_softlabels
 from fer_lightning.runs.softlabels import (
     ALIGNMENT_FILE,
     CLASS_ORDER_FILE,
@@ -60,6 +61,8 @@ def _archive(softlabels: SoftLabels) -> bytes:
     }
     if softlabels.view_logits is not None and softlabels.view_draws is not None:
         arrays |= {"view_logits": softlabels.view_logits.numpy(), "view_draws": softlabels.view_draws.numpy()}
+    if softlabels.teacher_logits is not None:
+        arrays["teacher_logits"] = softlabels.teacher_logits.numpy()
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
@@ -110,7 +113,7 @@ def write_softlabels(folder: Path, softlabels: SoftLabels, *, ensemble: bytes) -
         index_sha256=hashlib.sha256(index.encode()).hexdigest(),
         ensemble_sha256=hashlib.sha256(ensemble).hexdigest(),
         class_order=list(EMOTIONS),
-        arrays=array_names(len(softlabels.record.views)),
+        arrays=array_names(softlabels.record),
     )
     write_atomically(folder / SOFTLABELS_FILE, lambda temporary: temporary.write_bytes(archive))
     write_text_atomically(folder / INDEX_FILE, index)
@@ -129,7 +132,8 @@ def softlabels_of(examined: Examined) -> SoftLabels | None:
         return None
     if int(arrays["y"].max()) >= NUM_CLASSES:
         return None
-    views = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in ("view_logits", "view_draws")}
+    optional = ("view_logits", "view_draws", "teacher_logits")
+    others = {name: torch.from_numpy(arrays[name]) if name in arrays else None for name in optional}
     return SoftLabels(
         record=record,
         logits=torch.from_numpy(arrays["logits"]),
@@ -138,7 +142,7 @@ def softlabels_of(examined: Examined) -> SoftLabels | None:
         sources=tuple(index["source"]),
         splits=tuple(index["split"]),
         image_paths=tuple(index["image_path"]),
-        **views,
+        **others,
     )
 
 
@@ -146,8 +150,9 @@ def read_softlabels(folder: Path, *, option: str) -> SoftLabels:
     """Read soft labels and refuse them where a proof does not hold.
 
     All files are there; their digests are those recorded; the class order is the canonical one; types, shapes and n are
-    as recorded; logits are finite and no probabilities; no row comes twice; index and arrays name the same rows with the
-    same labels; row digest and row-set fingerprints are those of the rows; the report and the figures are of them.
+    as recorded; logits are finite and no probabilities; those of the teachers give the fused ones; no row comes twice; index
+    and arrays name the same rows with the same labels; row digest and row-set fingerprints are those of the rows; the report
+    and the figures are of them.
 
     Args:
         folder: of the soft labels, or one of its files.
@@ -166,6 +171,8 @@ def read_softlabels(folder: Path, *, option: str) -> SoftLabels:
         )
     examined = examine_softlabels(folder)
     for proof in examined.failed:
+        if proof.name == HASH_FILE:
+            raise FerError(f"{option}: {proof.found}")
         raise FerError(
             f"{option}: {folder} is not what was exported: {proof.name}: found {proof.found}; expected {proof.expected}. Tell all that "
             f"does not hold with task=diagnose_alignment diagnose.softlabels={folder}; to export again, remove the folder first"

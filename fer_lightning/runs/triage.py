@@ -1,4 +1,4 @@
-"""`_ensemble_triage.json`: ensembles and soft labels ranked within one set of rows, and those that are bad."""
+"""`_ensemble_triage.json`: ensembles, soft labels and students ranked within one set of rows, and those that are bad."""
 
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fer_lightning.runs.artifacts import STRICT
 from fer_lightning.runs.leaderboard import LeftOut
 from fer_lightning.runs.lock import described_holder
 from fer_lightning.runs.references import References
-from fer_lightning.runs.run_figures import Judged, RankedGroup, ranked_groups, read_figures
+from fer_lightning.runs.run_figures import RANKED_AS, Judged, RankedGroup, ranked_groups, read_figures
 from fer_lightning.runs.run_folders import RunFolder
 
 TRIAGE_FILE, TRIAGE_PAGE, BAD_LIST = "_ensemble_triage.json", "_ensemble_triage.md", "_ensemble_bad_list.txt"
@@ -22,21 +22,27 @@ _LABELS = {
     "test": "test rows: what is chosen by these figures is chosen on the rows it is reported on",
     "train": "train rows: the teachers have seen them, so that nothing is called bad by these figures",
 }
+_WITHOUT_FIGURES = {
+    "ensembles": "it has no ensemble_metrics.json: rows without labels, or unfinished",
+    "students": "it has no reliabilitymetrics.json: unfinished",
+}
+"""What is ranked -> why it is not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TriagedRun:
-    """One ensemble, or the soft labels of one."""
+    """One ensemble, the soft labels of one, or a student."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     run: str
     """Its folder, relative to that of this file."""
     kind: str
-    """`ensembles` or `softlabels`."""
+    """`ensembles`, `softlabels` or `students`."""
     place: int
     space: str | None
+    """None of students."""
     weights: dict[str, float]
-    """Teacher -> share."""
+    """Teacher -> share; empty for students."""
     figures: dict[str, float | None]
     drop: float
     """How far its macro-F1 lies below the best on the same rows."""
@@ -144,22 +150,20 @@ def _read(runs: Sequence[RunFolder], folder: Path) -> tuple[list[Judged], list[L
             left_out.append(LeftOut(run=name, reason=reason))
             continue
         if reached is None:
-            left_out.append(
-                LeftOut(run=name, reason="it has no ensemble_metrics.json: rows without labels, or unfinished")
-            )
+            left_out.append(LeftOut(run=name, reason=_WITHOUT_FIGURES[RANKED_AS[run.kind]]))
         else:
             judged.append(Judged(run, reached))
     return judged, left_out
 
 
 def triage_runs(runs: Sequence[RunFolder], refs: References, folder: Path, *, max_macro_f1_drop: float) -> Triage:
-    """Rank ensembles and soft labels within each set of rows, and find the bad ones.
+    """Rank ensembles with soft labels, and students, within each set of rows, and find the bad ones.
 
     Bad is what lies further below the best on the same rows than allowed, unless it is the best of its kind there, something
     needs it, or it is locked.
 
     Args:
-        runs: ensembles and soft labels.
+        runs: ensembles, soft labels and students.
         refs: who refers to them.
         folder: where the result will lie; its paths are relative to it.
         max_macro_f1_drop: how far below the best macro-F1 may lie.

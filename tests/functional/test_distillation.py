@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import log_softmax, rel_entr, softmax
+from scipy.stats import zscore
 from torch import Tensor
 
 from fer_lightning.functional.distillation import dist_loss, dkd_loss, kd_loss, nkd_loss, standardize_logits
@@ -182,7 +183,31 @@ def test_standardize_constant_row() -> None:
     out = standardize_logits(logits)
     (gradient,) = torch.autograd.grad(out[0, 0], logits)
     assert out.tolist() == [[0.0] * 7]
-    assert bool(torch.isfinite(gradient).all())
+    assert not bool(gradient.any())
+
+
+def test_standardize_equals_scipy_and_its_hand_worked_gradient() -> None:
+    logits, upstream, _ = _batch(5)
+    scores = standardize_logits(logits.requires_grad_())
+    (gradient,) = torch.autograd.grad(scores, logits, upstream)
+    z = zscore(logits.detach().numpy(), axis=1, ddof=1)
+    stds = logits.detach().numpy().std(axis=1, ddof=1)
+    np.testing.assert_allclose(scores.detach().numpy(), z, rtol=1e-12)
+    for i in range(5):  # dz_a / dx_b = ((a = b) - 1 / C - z_a z_b / (C - 1)) / std
+        jacobian = (np.eye(7) - 1 / 7 - np.outer(z[i], z[i]) / 6) / stds[i]
+        np.testing.assert_allclose(gradient[i].numpy(), upstream[i].numpy() @ jacobian, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7, 10])
+@pytest.mark.parametrize("kd_temperature", [1.0, 2.0, 4.0])
+def test_standardized_probabilities_have_a_cap(num_classes: int, kd_temperature: float) -> None:
+    cap = 1 / (1 + (num_classes - 1) * math.exp(-math.sqrt(num_classes) / kd_temperature))
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(5000, num_classes, dtype=torch.float64, generator=generator).exp() ** 3
+    rows = torch.cat([rows, 90 * torch.eye(num_classes, dtype=torch.float64)])
+    highest = (standardize_logits(rows) / kd_temperature).softmax(dim=1).amax(dim=1)
+    assert float(highest.max()) <= cap + 1e-12
+    torch.testing.assert_close(highest[-num_classes:], torch.full((num_classes,), cap, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("kd_temperature", [0.0, -1.0, math.inf, math.nan])
@@ -204,3 +229,47 @@ def test_wrong_shapes_are_refused() -> None:
         nkd_loss(student, teacher, labels + 7, gamma=1.0, kd_temperature=1.0)
     with pytest.raises(ValueError, match="labels"):
         nkd_loss(student, teacher, labels[:3], gamma=1.0, kd_temperature=1.0)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("logits_type", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("temperature_type", [torch.float32, torch.float64])
+def test_a_tensor_as_temperature(name: str, logits_type: torch.dtype, temperature_type: torch.dtype) -> None:
+    student, teacher, labels = _batch()
+    student, teacher = student.to(logits_type).requires_grad_(), teacher.to(logits_type)
+    at = torch.tensor(4.0, dtype=temperature_type, requires_grad=True)
+    losses = {
+        "kd": lambda: kd_loss(student, teacher, kd_temperature=at),
+        "dkd": lambda: dkd_loss(student, teacher, labels, alpha=0.7, beta=4.0, kd_temperature=at),
+        "nkd": lambda: nkd_loss(student, teacher, labels, gamma=1.5, kd_temperature=at),
+        "dist": lambda: dist_loss(student, teacher, beta=1.5, gamma=0.5, kd_temperature=at),
+    }
+    loss, expected = losses[name](), _loss(name, student, teacher, labels)
+    assert loss.dtype == expected.dtype
+    torch.testing.assert_close(loss, expected)
+    gradients = torch.autograd.grad(loss, (student, at))
+    torch.testing.assert_close(gradients[0], torch.autograd.grad(expected, student)[0])
+    assert gradients[1].dtype == temperature_type
+    assert float(gradients[1])
+
+
+@pytest.mark.parametrize(
+    "kd_temperature",
+    [
+        torch.tensor(0.0),
+        torch.tensor(-1.0, requires_grad=True),
+        torch.tensor(math.nan),
+        torch.tensor([2.0]),
+        torch.tensor(2),
+    ],
+)
+def test_wrong_tensors_as_temperature_are_refused(kd_temperature: Tensor) -> None:
+    student, teacher, _ = _batch()
+    with pytest.raises(ValueError, match="kd_temperature must be"):
+        kd_loss(student, teacher, kd_temperature=kd_temperature)
+
+
+def test_the_range_of_a_temperature_elsewhere_is_not_read() -> None:
+    student, teacher, _ = _batch()
+    at = torch.tensor(2.0, device="meta")
+    assert kd_loss(student.to("meta"), teacher.to("meta"), kd_temperature=at).shape == ()

@@ -11,10 +11,10 @@ from fer_lightning.labels import EMOTIONS
 from fer_lightning.pipeline.evaluation.config import EvaluationTarget
 from fer_lightning.pipeline.logits.config import LogitsType
 from fer_lightning.pipeline.softlabels.config import ExportSoftlabelsRun, SoftlabelsConfig
-from fer_lightning.runs.artifacts import write_artifact
+from fer_lightning.runs.artifacts import EvaluatedCheckpoint, read_artifact, write_artifact
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.config import OnExisting, RunConfig
-from fer_lightning.runs.ensemble import Ensemble, EnsembleTeacher
+from fer_lightning.runs.ensemble import Ensemble, EnsembleMetrics, EnsembleTeacher
 from tests.runs.examples import calibration_record, example
 
 
@@ -44,8 +44,30 @@ def write_ensemble(
     ]
     folder.mkdir(parents=True, exist_ok=True)
     made = replace(example(Ensemble), name=folder.name, space=space, view=view, class_order=list(EMOTIONS))
-    write_artifact(folder / "ensemble.json", replace(made, teachers=teachers, calibration=calibration_record()))
+    fitted = calibration_record()
+    made = replace(made, teachers=teachers, calibration=fitted, val_fingerprint=fitted.fitted_on_fingerprint)
+    write_artifact(folder / "ensemble.json", made)
     return str(folder)
+
+
+def write_figures(folder: str, temperatures: dict[str, float]) -> None:
+    """Write `ensemble_metrics.json` beside an ensemble: each of some teachers judged alone, with a temperature fitted on val."""
+    ensemble = read_artifact(Path(folder) / "ensemble.json", Ensemble)
+    judged: EvaluatedCheckpoint = example(EvaluatedCheckpoint)
+    teachers = {
+        teacher.name: [
+            replace(
+                judged,
+                checkpoint_sha256=teacher.checkpoint_sha256,
+                calibration=calibration_record(temperatures[teacher.name]),
+            )
+        ]
+        for teacher in ensemble.teachers
+        if teacher.name in temperatures
+    }
+    write_artifact(
+        Path(folder) / "ensemble_metrics.json", replace(example(EnsembleMetrics), evaluated=[judged], teachers=teachers)
+    )
 
 
 def export_run(

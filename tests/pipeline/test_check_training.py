@@ -22,7 +22,7 @@ from fer_lightning.pipeline.check_training import check_training
 from fer_lightning.pipeline.config import CheckConfig, CheckTrainingRun, TrainTeacherRun
 from fer_lightning.pipeline.evaluate import evaluate
 from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget
-from fer_lightning.pipeline.teachers import fitting
+from fer_lightning.pipeline.learning import fitting
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.check_report import TrainingCheck

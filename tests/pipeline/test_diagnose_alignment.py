@@ -125,8 +125,24 @@ def test_a_moved_manifest_is_named(folder: Path) -> None:
 def test_other_logits_whose_digests_were_made_anew(folder: Path) -> None:
     change_arrays(folder, lambda arrays: arrays["logits"].__setitem__(4, arrays["logits"][5]))
     failed = faults(folder)
-    assert failed.keys() == {"35 random rows inferred again"}
+    assert failed.keys() == {"logits against teacher_logits", "35 random rows inferred again"}
+    assert failed["logits against teacher_logits"] == "other logits in 1 of 35 rows of view single, e.g. row 4"
     assert "train004.png (row 4, single)" in failed["35 random rows inferred again"]
+
+
+def test_other_logits_of_a_teacher_whose_digests_were_made_anew(folder: Path) -> None:
+    """Two teachers are off by as much as cancels out: the fused logits are those of the pictures."""
+
+    def shift(arrays: dict[str, Any]) -> None:
+        own = arrays["teacher_logits"]
+        own[1, 0, 4, 2] += 3 * 2.0  # weights .7 and .3, temperatures 2 and 1
+        own[1, 1, 4, 2] -= 7
+
+    change_arrays(folder, shift)
+    failed = faults(folder)
+    assert failed.keys() == {"35 random rows inferred again"}
+    assert "train004.png (row 4, crop-0, teacher B_tiny): a logit is " in failed["35 random rows inferred again"]
+    assert failed["35 random rows inferred again"].count("(row ") == 1
 
 
 def test_other_draws_whose_digests_were_made_anew(folder: Path) -> None:

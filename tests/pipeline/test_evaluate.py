@@ -26,7 +26,7 @@ from fer_lightning.pipeline.evaluation.config import (
 )
 from fer_lightning.pipeline.export_onnx import export_onnx
 from fer_lightning.pipeline.logits import infer_logits, opened_models
-from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import Calibration, read_artifact, write_artifact
 from fer_lightning.runs.calibration_report import Calibrator
 from fer_lightning.runs.config import OnExisting, RunConfig
@@ -57,7 +57,7 @@ def finished(toy_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A finished toy run."""
     run = toy_run(toy_manifest, tmp_path_factory.mktemp("runs"), epochs=2)
     train_teacher(run)
-    return teacher_directory(run)
+    return run.directory
 
 
 def run_of(checkpoint: Path | str, root: Path, *, data: DataConfig | None = None, **target: Any) -> EvaluateRun:
@@ -371,8 +371,8 @@ def test_temperature_asked_for_by_name_is_not_the_models_own_method(toy_manifest
     run = toy_run(toy_manifest, tmp_path, epochs=1)
     run.calibration = CalibrationConfig(method=CalibrationMethod.vector)
     train_teacher(run)
-    data = given(toy_manifest, teacher_directory(run))
-    plain = run_of(teacher_directory(run), tmp_path, split="test", data=data)
+    data = given(toy_manifest, run.directory)
+    plain = run_of(run.directory, tmp_path, split="test", data=data)
     evaluate(plain)
     assert "vector fitted on val" in evaluation_in(tmp_path / "out").result.scaled_how
     plain.calibration = EvaluationCalibration(method=CalibrationMethod.temperature)

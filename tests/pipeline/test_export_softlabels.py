@@ -1,5 +1,6 @@
 """The verb `export_softlabels`: what it writes is what the teachers say of the pictures, or nothing is written at all."""
 
+import hashlib
 import json
 import os
 import signal
@@ -34,8 +35,9 @@ from fer_lightning.runs.softlabels_file import read_softlabels
 from fer_lightning.runs.stored_logits import read_stored_logits, write_stored_logits
 from fer_lightning.training.config import CalibrationMethod
 from tests.data.conftest import Workshop, make_box, make_row
-from tests.pipeline.exported_softlabels import export_run, only_export, write_ensemble
+from tests.pipeline.exported_softlabels import export_run, only_export, write_ensemble, write_figures
 from tests.pipeline.recorded_teachers import record_rows, three_splits, write_teacher
+from tests.runs.examples import calibration
 
 A, B = "runs/A_tiny", "runs/B_tiny"
 
@@ -96,6 +98,8 @@ def test_one_teacher_on_two_splits() -> None:
     assert (record.manifest, record.manifest_sha256, record.dtype) == ("manifest.csv", manifest.sha256, "float16")
     assert record.canonical_digests == [CanonicalSpec(size=32).digest()]
     assert only_export().name.startswith("A_tiny__val-")
+    assert softlabels.teacher_logits is None
+    assert (record.ensemble_temperature, record.teacher_temperatures) == (None, [None])
 
 
 @pytest.mark.parametrize("space", ["logit", "prob"])
@@ -111,6 +115,9 @@ def test_an_ensemble_is_fused_as_it_is_deployed(space: str) -> None:
         fused = np.log(0.7 * scipy.special.softmax(first, axis=1) + 0.3 * scipy.special.softmax(second, axis=1))
     softlabels = read()
     np.testing.assert_allclose(softlabels.logits.numpy(), fused, rtol=1e-4, atol=1e-4)
+    assert softlabels.teacher_logits is not None
+    raw = np.stack([2.0 * first, 0.5 * second])[None]
+    np.testing.assert_allclose(softlabels.teacher_logits.numpy(), raw, rtol=1e-4, atol=1e-4)
     folder = only_export()
     assert (folder / "ensemble.json").read_bytes() == Path("out/ensembles/AB/ensemble.json").read_bytes()
     assert [teacher.weight for teacher in softlabels.record.teachers] == [0.7, 0.3]
@@ -124,9 +131,14 @@ def test_views_are_those_that_can_be_seen_again() -> None:
     assert [view.name for view in softlabels.record.views] == ["single", "flip", "crop-0", "crop-1"]
     assert softlabels.view_logits is not None
     assert softlabels.view_draws is not None
+    assert softlabels.teacher_logits is not None
+    assert softlabels.teacher_logits.shape == (4, 2, 16, 7)
     (row_ids, small), (_, large) = pictures("train", 32), pictures("train", 40)
+    near(softlabels.teacher_logits[0], np.stack([logits_of(A, small), logits_of(B, large)]))
     mirrored = [[one[:, ::-1] for one in kind] for kind in (small, large)]
-    near(softlabels.view_logits[0], np.mean([logits_of(A, mirrored[0]), logits_of(B, mirrored[1])], axis=0))
+    own = np.stack([logits_of(A, mirrored[0]), logits_of(B, mirrored[1])])
+    near(softlabels.view_logits[0], own.mean(axis=0))
+    near(softlabels.teacher_logits[1], own)
     for index in range(2):
         view = CropView(index, 7, 0.5, 1.3)
         draws = crop_draws(view, row_ids)
@@ -134,8 +146,9 @@ def test_views_are_those_that_can_be_seen_again() -> None:
         shown = [
             [view_picture(one, draw, view) for one, draw in zip(kind, draws, strict=True)] for kind in (small, large)
         ]
-        expected = np.mean([logits_of(A, shown[0]), logits_of(B, shown[1])], axis=0)
-        near(softlabels.view_logits[index + 1], expected)
+        own = np.stack([logits_of(A, shown[0]), logits_of(B, shown[1])])
+        near(softlabels.view_logits[index + 1], own.mean(axis=0))
+        near(softlabels.teacher_logits[index + 2], own)
 
 
 def test_recorded_draws_and_views_show_the_same_pictures() -> None:
@@ -196,6 +209,56 @@ def test_a_teacher_without_weight_is_not_needed() -> None:
     (Path(B) / "best.pt").unlink()
     export_softlabels(export_run(ensemble))
     near(read().logits, logits_of(A, pictures("train", 32)[1]))
+    assert read().teacher_logits is None
+
+
+def test_temperatures_that_were_fitted_with_the_ensemble() -> None:
+    ensemble = write_ensemble(Path("AB"), [A, B], weights=[0.7, 0.3])
+    write_figures(ensemble, {"A_tiny": 1.4, "B_tiny": 0.8})
+    export_softlabels(export_run(ensemble))
+    record = read().record
+    assert (record.ensemble_temperature, record.teacher_temperatures) == (1.7, [1.4, 0.8])
+
+
+def test_temperatures_of_teachers_that_were_scaled_before_fusion() -> None:
+    ensemble = write_ensemble(Path("AB"), [A, B], weights=[0.7, 0.3], temperatures=[1.4, 1.0])
+    export_softlabels(export_run(ensemble))
+    assert read().record.teacher_temperatures == [1.4, None]
+    write_figures(ensemble, {"B_tiny": 0.8})
+    with pytest.raises(FerError, match=r"holds another export:\n  teacher_temperatures: recorded \[1\.4, None\], now"):
+        export_softlabels(export_run(ensemble))
+
+
+def test_the_temperature_of_a_single_teachers_own_run() -> None:
+    file = Path(A) / "best.pt"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    write_artifact(Path(A) / "calibration.json", calibration(digest, "0" * 64))
+    export_softlabels(export_run(A))
+    record = read().record
+    assert (record.ensemble_temperature, record.teacher_temperatures) == (1.5, [1.5])
+
+
+def test_half_precision_overflow_of_one_teacher_alone() -> None:
+    record_rows(write_teacher(Path("runs/C_large"), seed=1, scale=1e6), Path("manifest.csv").absolute())
+    ensemble = write_ensemble(Path("AC"), [A, "runs/C_large"], weights=[0.5, 0.5], temperatures=[1.0, 1e5])
+    with pytest.raises(FerError, match=r"softlabels, teacher C_large, single view: float16 .* of 16 rows: pictures/"):
+        export_softlabels(export_run(ensemble))
+    assert not Path("out/softlabels").exists()
+    export_softlabels(export_run(ensemble, dtype="float32"))
+    assert float(read().logits.abs().max()) < 65504
+
+
+def test_other_logits_of_a_teacher_that_were_stored_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one teacher gains the other one loses, so that the fused logits stay."""
+    ensemble = write_ensemble(Path("AB"), [A, B], weights=[0.5, 0.5])
+    export_softlabels(export_run(ensemble))
+    for sign, name in ((1, "A_tiny"), (-1, "B_tiny")):
+        (record,) = Path("out/logits").glob(f"{name}*train*/storedlogits.json")
+        stored = read_stored_logits(record.parent, option="x")
+        write_stored_logits(record.parent, replace(stored, logits=stored.logits + sign))
+    monkeypatch.setattr(teacher_scores, "_scores", type(teacher_scores._scores)())  # as another process
+    with pytest.raises(FerError, match=r"224 of its 336 logits are not those that would be exported now"):
+        export_softlabels(export_run(ensemble, resume=True))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -227,6 +290,14 @@ def test_a_finished_export_of_pictures_that_have_changed_since(
     ) as refusal:
         export_softlabels(export_run(A, resume=True))
     assert not isinstance(refusal.value, FinishedRunError)
+
+
+def test_an_export_of_an_earlier_version() -> None:
+    export_softlabels(export_run(A))
+    file = only_export() / "hash_manifest.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(FerError, match=r"schema version 2 but of 1: .* Remove the folder and export again"):
+        export_softlabels(export_run(A, resume=True))
 
 
 @pytest.mark.parametrize("count", range(1, len(FILES)))

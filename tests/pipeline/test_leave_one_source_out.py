@@ -21,7 +21,7 @@ from fer_lightning.pipeline.leave_one_source_out import leave_one_source_out as 
 from fer_lightning.pipeline.logits import infer_logits
 from fer_lightning.pipeline.teachers.leave_one_out_config import LeaveOneSourceOutRun, LeaveOut
 from fer_lightning.pipeline.teachers.left_out_teachers import plan_teachers, reference_run, run_without
-from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.config import OnExisting
 from fer_lightning.runs.lock import RunLock
@@ -87,7 +87,7 @@ def test_each_teacher_is_the_run_it_would_be_by_itself(root: Path, toy_manifest:
     alone.source_filter = SourceFilterConfig(name="all-without-ferplus", exclude=["ferplus"])
     train_teacher(alone)
     path = root / "teachers" / f"{REFERENCE}_without-ferplus"
-    assert (teacher_directory(alone) / "history.json").read_bytes() == (path / "history.json").read_bytes()
+    assert (alone.directory / "history.json").read_bytes() == (path / "history.json").read_bytes()
     recorded, expected = read_config(path), plain_values(alone)
     assert {**recorded, "run": None, "data": None} == {**expected, "run": None, "data": None}  # which name places
     assert read_config(root / "teachers" / REFERENCE)["task"] == "train_teacher"

@@ -12,7 +12,7 @@ from fer_lightning.errors import FerError, FinishedRunError
 from fer_lightning.files import sha256_of
 from fer_lightning.models.config import NeckKind
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import ReliabilityMetrics, read_artifact
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.config import OnExisting
@@ -43,7 +43,7 @@ def make_run(manifest: Path, root: Path, *, epochs: int) -> TrainTeacherRun:
 
 
 def records(run: TrainTeacherRun) -> list[EpochRecord]:
-    return read_artifact(teacher_directory(run) / "history.json", History).epochs
+    return read_artifact(run.directory / "history.json", History).epochs
 
 
 def kill_at(monkeypatch: pytest.MonkeyPatch, epoch: int, batch: int) -> None:
@@ -88,11 +88,11 @@ def polished(finished: Path, toy_manifest: Path, tmp_path_factory: pytest.TempPa
     with pytest.MonkeyPatch.context() as patch:
         rates = first_rates(patch)
         train_teacher(run)
-    return teacher_directory(run), rates
+    return run.directory, rates
 
 
 def test_extra_epochs_are_a_recorded_phase(finished: Path, polished: tuple[Path, Rates], toy_manifest: Path) -> None:
-    before, after = teacher_directory(make_run(toy_manifest, finished, epochs=2)), polished[0]
+    before, after = make_run(toy_manifest, finished, epochs=2).directory, polished[0]
     phases = read_phases(after)
     assert [(phase.first_epoch, phase.num_epochs, phase.lr_ratio) for phase in phases] == [(0, 2, 1.0), (2, 2, 0.1)]
     assert phases[1].reason == "stage.epochs raised from 2"
@@ -113,7 +113,7 @@ def test_extra_epochs_start_at_their_own_rate(polished: tuple[Path, Rates]) -> N
 def test_the_best_so_far_and_the_final_files_are_those_of_the_whole_run(
     finished: Path, polished: tuple[Path, Rates], toy_manifest: Path
 ) -> None:
-    before, after = teacher_directory(make_run(toy_manifest, finished, epochs=2)), polished[0]
+    before, after = make_run(toy_manifest, finished, epochs=2).directory, polished[0]
     history = read_artifact(after / "history.json", History).epochs
     best_so_far = -1.0
     for record in history:
@@ -144,7 +144,7 @@ def test_a_polish_killed_at_any_point_equals_an_uninterrupted_one(
         kill_at(patch, epoch, batch)
         with pytest.raises(KilledError):
             train_teacher(run)
-    path = teacher_directory(run)
+    path = run.directory
     assert len(read_phases(path)) == 2
     with pytest.raises(FerError, match=r"is not finished.*stage\.epochs=5.*with stage\.epochs=4 first"):
         train_teacher(make_run(toy_manifest, tmp_path / "root", epochs=5))
@@ -172,14 +172,14 @@ def still_run(manifest: Path, root: Path, *, epochs: int) -> TrainTeacherRun:
 def test_best_is_replaced_by_something_better_only(toy_manifest: Path, tmp_path: Path) -> None:
     run = still_run(toy_manifest, tmp_path, epochs=1)
     train_teacher(run)
-    best = sha256_of(teacher_directory(run) / "best.pt")
+    best = sha256_of(run.directory / "best.pt")
     run.stage.epochs, run.stage.polish_lr_ratio = 2, 0.5
     train_teacher(run)
     first, second = records(run)
     assert second.val_raw.macro_f1 == first.val_raw.macro_f1
     assert (first.is_best, second.is_best) == (True, False)
-    assert sha256_of(teacher_directory(run) / "best.pt") == best
-    assert read_phases(teacher_directory(run))[1].lr_ratio == 0.5
+    assert sha256_of(run.directory / "best.pt") == best
+    assert read_phases(run.directory)[1].lr_ratio == 0.5
 
 
 def test_a_run_that_was_stopped_early_goes_on_where_it_ended(toy_manifest: Path, tmp_path: Path) -> None:
@@ -192,13 +192,13 @@ def test_a_run_that_was_stopped_early_goes_on_where_it_ended(toy_manifest: Path,
         train_teacher(run)
     run.stage.epochs = 8
     train_teacher(run)
-    phases = read_phases(teacher_directory(run))
+    phases = read_phases(run.directory)
     assert [(phase.first_epoch, phase.num_epochs) for phase in phases] == [(0, 6), (3, 5)]
     assert phases[1].reason == "stage.epochs raised from 6, of which 3 were trained before it was stopped early"
     history = records(run)
     assert history[:3] == stopped
     assert [record.phase for record in history] == [*["all"] * 3, "polish", "polish"]  # its patience is a new one
-    assert final_files_match(teacher_directory(run), onnx=False)
+    assert final_files_match(run.directory, onnx=False)
     with pytest.raises(FinishedRunError, match=r"trained 5 of 8 epochs, was stopped early"):
         train_teacher(run)
 
@@ -211,8 +211,8 @@ def test_a_refused_command_records_no_phase(finished: Path, toy_manifest: Path, 
     (tmp_path / "other.csv").write_text(text, encoding="utf-8")
     with pytest.raises(FerError, match="started on other data: manifest_sha256"):
         train_teacher(run)
-    assert len(read_phases(teacher_directory(run))) == 1
-    assert final_files_match(teacher_directory(run), onnx=False)
+    assert len(read_phases(run.directory)) == 1
+    assert final_files_match(run.directory, onnx=False)
     run = make_run(toy_manifest, tmp_path / "root", epochs=2)
     with pytest.raises(FinishedRunError, match="trained all 2 of 2 epochs"):
         train_teacher(run)

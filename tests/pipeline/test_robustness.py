@@ -29,7 +29,7 @@ from fer_lightning.pipeline.evaluation.config import (
 )
 from fer_lightning.pipeline.logits import infer_logits
 from fer_lightning.pipeline.robustness import robustness
-from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.evaluation import Evaluation
 from fer_lightning.runs.robustness_report import ConditionReport, Robustness, RobustnessFigures
@@ -47,7 +47,7 @@ FILES = {"robustness.json", "robustness.md", "robustness.csv", "robustness.png",
 def teacher(toy_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = toy_run(toy_manifest, tmp_path_factory.mktemp("robustness"), epochs=2)
     train_teacher(run)
-    return teacher_directory(run)
+    return run.directory
 
 
 def make_run(teacher: Path, root: Path | None = None) -> RobustnessRun:

@@ -23,8 +23,9 @@ from fer_lightning.pipeline.config import ExportOnnxRun, ExportTarget, TrainTeac
 from fer_lightning.pipeline.evaluate import evaluate
 from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationCalibration, EvaluationTarget
 from fer_lightning.pipeline.export_onnx import export_onnx
-from fer_lightning.pipeline.teachers import fitting
-from fer_lightning.pipeline.train_teacher import _warn_if_nothing_was_learnt, select_teacher_rows, train_teacher
+from fer_lightning.pipeline.learning.preparation import _warn_if_nothing_was_learnt, select_training_rows
+from fer_lightning.pipeline.learning import fitting
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import (
     AlignmentReport,
     Calibration,
@@ -524,7 +525,7 @@ def test_an_absent_class_that_the_recipe_needs_is_refused_before_a_directory_is_
 def test_an_absent_class_that_no_option_needs_is_a_warning(
     toy_manifest: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert len(select_teacher_rows(without_fear(toy_manifest, tmp_path)).rows["train"]) > 100
+    assert len(select_training_rows(without_fear(toy_manifest, tmp_path)).rows["train"]) > 100
     assert "no train rows of Fear: figures over 7 classes count these as 0" in caplog.text
 
 

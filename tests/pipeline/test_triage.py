@@ -206,7 +206,7 @@ def test_a_mistake_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(FerError, match="has neither ensembles nor softlabels"):
         triaged(tmp_path)
     (tmp_path / "ensembles").mkdir()
-    with pytest.raises(FerError, match="no ensemble or soft labels below"):
+    with pytest.raises(FerError, match="no ensemble, soft labels or student below"):
         triaged(tmp_path)
     ensemble = write_ensemble(tmp_path, "e")
     with pytest.raises(FerError, match=r"triage\.folders: no folder .*nowhere"):

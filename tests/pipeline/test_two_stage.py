@@ -17,7 +17,7 @@ from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.pipeline.evaluate import evaluate
 from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget
 from fer_lightning.pipeline.teachers.two_stage_config import SourceFilterBConfig, StageBConfig, TrainTwoStageRun
-from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.pipeline.train_two_stage import train_two_stage
 from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
 from fer_lightning.runs.config import OnExisting
@@ -61,8 +61,8 @@ def make_run(
 
 
 def directories(run: TrainTwoStageRun) -> tuple[Path, Path]:
-    stage_a = teacher_directory(run.stage_a_run())
-    return stage_a, teacher_directory(run.stage_b_run(str(stage_a)))
+    stage_a = run.stage_a_run().directory
+    return stage_a, run.stage_b_run(str(stage_a)).directory
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, size: int, epoch: int, batch: int, error: type[BaseException]) -> None:
@@ -104,7 +104,7 @@ def test_each_stage_is_the_run_it_would_be_by_itself(finished: Finished, toy_man
     alone.stage.init_from = str(stage_a)
     alone.source_filter.name, alone.source_filter.exclude = "stage_b", ["ferplus"]
     train_teacher(alone)
-    assert (teacher_directory(alone) / "history.json").read_bytes() == (stage_b / "history.json").read_bytes()
+    assert (alone.directory / "history.json").read_bytes() == (stage_b / "history.json").read_bytes()
     recorded: dict[str, Any] = read_config(stage_b)
     expected: dict[str, Any] = plain_values(alone)
     assert {**recorded, "run": None, "data": None} == {**expected, "run": None, "data": None}  # which name places

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from fer_lightning.files import sha256_of
-from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.config import TrainingRun, TrainTeacherRun
 from fer_lightning.runs.artifacts import (
     AlignmentReport,
     EvaluatedCheckpoint,
@@ -33,7 +33,7 @@ def metrics(macro_f1: float = 0.7, **figures: float) -> Metrics:
 
 def write_finished_run(
     root: Path,
-    run: TrainTeacherRun,
+    run: TrainingRun,
     raw: Metrics | None = None,
     *,
     scaled: Metrics | None = None,
@@ -47,7 +47,7 @@ def write_finished_run(
     seconds: Sequence[float] = (60.0, 30.0),
 ) -> Path:
     """Write what a run of two epochs leaves, as far as a comparison reads it, and return its directory."""
-    path = root / "teachers" / run.name
+    path = root / run.folder / run.name
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump(plain_values(run), sort_keys=False), encoding="utf-8")
     for name in ("best.pt", "checkpoint_last.pt"):

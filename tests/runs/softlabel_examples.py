@@ -1,6 +1,7 @@
 """Soft labels made by hand, with a manifest that fits them: no model, no pictures."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from fer_lightning.data.rows.manifest import read_manifest
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.runs.artifacts import to_json, write_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_METRICS_FILE, Ensemble, EnsembleMetrics, EnsembleTeacher
+from fer_lightning.runs.ensemble_teachers import with_a_share
 from fer_lightning.runs.softlabel_proofs import report_digests
 from fer_lightning.runs.softlabels import ALIGNMENT_FILE, HashManifest, SoftLabelAlignment, SoftLabels, SoftLabelView
 from fer_lightning.runs.softlabels_file import kept_logits, write_softlabels
-from tests.runs.examples import example
+from fer_lightning.training.fusion import fused_logits, fusion_of
+from tests.runs.examples import calibration_record, example
 
 CANONICAL = CanonicalSpec(size=64)
 SINGLE = SoftLabelView(name="single", crop_scale_min=1.0, crop_ratio_max=1.0, flip_probability=0.0)
@@ -61,22 +64,44 @@ def teacher(**changes: Any) -> EnsembleTeacher:
     return replace(made, **changes)
 
 
+def two_teachers(*, weights: tuple[float, float] = (0.7, 0.3)) -> list[EnsembleTeacher]:
+    """Return two teachers, the second one divided by a temperature before they are fused."""
+    return [
+        teacher(weight=weights[0]),
+        teacher(name="B3", given="experiments/teachers/B3", weight=weights[1], calibration_temperature=2.5),
+    ]
+
+
 def ensemble_of(record: HashManifest) -> Ensemble:
     """Return the ensemble that soft labels name."""
-    made = replace(example(Ensemble), name="one", space=record.space, view="single", calibration=None)
-    ensemble: Ensemble = replace(made, teachers=record.teachers, class_order=list(EMOTIONS))
+    fitted = None if record.ensemble_temperature is None else calibration_record(record.ensemble_temperature)
+    made = replace(example(Ensemble), name="one", space=record.space, view="single", calibration=fitted)
+    val_rows = calibration_record().fitted_on_fingerprint
+    ensemble: Ensemble = replace(made, teachers=record.teachers, class_order=list(EMOTIONS), val_fingerprint=val_rows)
     return ensemble
 
 
 def make_softlabels(
-    manifest: Path, *, dtype: str = "float16", views: tuple[SoftLabelView, ...] = (), **changes: Any
+    manifest: Path,
+    *,
+    dtype: str = "float16",
+    views: tuple[SoftLabelView, ...] = (),
+    teachers: Sequence[EnsembleTeacher] = (),
+    space: str = "logit",
+    **changes: Any,
 ) -> SoftLabels:
-    """Return soft labels of the train, then the val rows of a manifest; `changes` are of the record."""
+    """Return soft labels of the train, then the val rows of a manifest; `changes` are of the record.
+
+    Several teachers are fused as their record says; a single one has no logits of its own.
+    """
     table = read_manifest(manifest)
     rows = [row for split in ("train", "val") for row in np.flatnonzero(table.splits == split).tolist()]
     random = torch.Generator().manual_seed(len(rows))
     paths = tuple(table.image_paths[row] for row in rows)
-    tables = [torch.randn(len(rows), 7, generator=random, dtype=torch.float64) * 20 for _ in (SINGLE, *views)]
+    own = teachers or [teacher()]
+    shares = with_a_share(own)
+    raw = torch.randn(1 + len(views), max(1, len(shares)), len(rows), 7, generator=random, dtype=torch.float64) * 20
+    tables = [fused_logits(of_view, fusion_of(shares, space)) if len(shares) > 1 else of_view[0] for of_view in raw]
     kept = [kept_logits(logits, dtype, image_paths=paths, where="softlabels") for logits in tables]
     record = replace(
         example(HashManifest),
@@ -87,9 +112,11 @@ def make_softlabels(
         dtype=dtype,
         views=[SINGLE, *views],
         ensemble="experiments/teachers/RN18",
-        space="logit",
-        teachers=[teacher()],
-        canonicals=[dict(vars(CANONICAL))],
+        space=space,
+        ensemble_temperature=None,
+        teachers=list(own),
+        teacher_temperatures=[None] * len(own),
+        canonicals=[dict(vars(CANONICAL))] * len(own),
         canonical_digests=[CANONICAL.digest()],
     )
     return SoftLabels(
@@ -102,6 +129,7 @@ def make_softlabels(
         image_paths=paths,
         view_logits=torch.stack(kept[1:]) if views else None,
         view_draws=torch.rand(len(views), len(rows), 5, generator=random, dtype=torch.float64) if views else None,
+        teacher_logits=raw.to(getattr(torch, dtype)) if len(shares) > 1 else None,
     )
 
 

@@ -81,6 +81,7 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
         "AlignmentReport": 3,
         "Calibration": 2,
         "Evaluation": 5,
+        "HashManifest": 2,
         "History": 3,
         "OnnxRecord": 3,
         "ReliabilityMetrics": 3,

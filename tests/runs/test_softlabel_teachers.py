@@ -30,12 +30,12 @@ def write_weights(folder: Path, content: bytes = b"weights") -> Path:
 
 def test_another_checkpoint_under_the_same_name(tmp_path: Path) -> None:
     run_dir = write_weights(tmp_path / "RN18")
-    of_it = teacher(given=str(run_dir), checkpoint_sha256=WEIGHTS)
-    gone = teacher(name="B3", given=str(tmp_path / "B3"))
+    of_it = teacher(given=str(run_dir), checkpoint_sha256=WEIGHTS, weight=0.5)
+    gone = teacher(name="B3", given=str(tmp_path / "B3"), weight=0.5)
     assert check_teachers(taught_by(tmp_path, of_it, gone), option=OPTION) == ("B3",)
     write_weights(run_dir, b"other weights")
     with pytest.raises(FerError, match=r"best\.pt is another model than the one that taught as RN18"):
-        check_teachers(taught_by(tmp_path, of_it), option=OPTION)
+        check_teachers(taught_by(tmp_path, of_it, gone), option=OPTION)
 
 
 def test_another_file_of_a_foreign_teacher(tmp_path: Path) -> None:

@@ -17,13 +17,14 @@ from fer_lightning.runs.artifacts import read_artifact, write_artifact
 from fer_lightning.runs.softlabel_proofs import FILES, examine_softlabels, report_digests
 from fer_lightning.runs.softlabels import ClassOrder, HashManifest, SoftLabelAlignment
 from fer_lightning.runs.softlabels_file import kept_logits, read_softlabels
-from tests.runs.softlabel_examples import CROP, FLIP, write_example, write_manifest
+from tests.runs.softlabel_examples import CROP, FLIP, two_teachers, write_example, write_manifest
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder of soft labels with a mirrored and a cropped view."""
-    write_example(tmp_path / "soft", write_manifest(tmp_path / "manifest.csv"), views=(FLIP, CROP))
+    """A folder of soft labels of two teachers with a mirrored and a cropped view."""
+    manifest = write_manifest(tmp_path / "manifest.csv")
+    write_example(tmp_path / "soft", manifest, views=(FLIP, CROP), teachers=two_teachers(), ensemble_temperature=1.5)
     return tmp_path / "soft"
 
 
@@ -64,15 +65,26 @@ def change_index(folder: Path, change: Callable[[list[dict[str, Any]]], Any]) ->
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("views", [(), (FLIP, CROP)])
-def test_round_trip(tmp_path: Path, dtype: str, views: tuple[Any, ...]) -> None:
-    written = write_example(tmp_path / "soft", write_manifest(tmp_path / "m.csv"), dtype=dtype, views=views)
+@pytest.mark.parametrize(
+    ("teachers", "num_teachers"), [((), 1), (two_teachers(), 2), (two_teachers(weights=(0, 1)), 1)]
+)
+@pytest.mark.parametrize("space", ["logit", "prob"])
+def test_round_trip(
+    tmp_path: Path, dtype: str, views: tuple[Any, ...], teachers: Any, num_teachers: int, space: str
+) -> None:
+    options: dict[str, Any] = {"dtype": dtype, "views": views, "teachers": teachers, "space": space}
+    written = write_example(tmp_path / "soft", write_manifest(tmp_path / "m.csv"), **options)
     read = read_softlabels(tmp_path / "soft", option="x")
     assert read.record == written.record
     assert read.logits.dtype == getattr(torch, dtype)
-    for name in ("logits", "labels", "view_logits", "view_draws"):
+    absent = {"view_logits": not views, "view_draws": not views, "teacher_logits": num_teachers == 1}
+    for name in ("logits", "labels", *absent):
         ours, theirs = getattr(read, name), getattr(written, name)
-        assert (ours is None) == (theirs is None) == (not views and name.startswith("view"))
+        assert (ours is None) == (theirs is None) == absent.get(name, False)
         assert ours is None or torch.equal(ours, theirs)
+    if read.teacher_logits is not None:
+        assert read.teacher_logits.shape == (1 + len(views), 2, 28, 7)
+        assert read.teacher_logits.dtype == read.logits.dtype
     for name in ("row_ids", "sources", "splits", "image_paths"):
         assert getattr(read, name) == getattr(written, name)
     assert read_softlabels(tmp_path / "soft" / "hash_manifest.json", option="x").row_ids == read.row_ids
@@ -80,7 +92,7 @@ def test_round_trip(tmp_path: Path, dtype: str, views: tuple[Any, ...]) -> None:
 
 def test_the_same_soft_labels_are_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_example(tmp_path / name, write_manifest(tmp_path / "m.csv"), views=(FLIP, CROP))
+        write_example(tmp_path / name, write_manifest(tmp_path / "m.csv"), views=(FLIP, CROP), teachers=two_teachers())
     for file in FILES:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
 
@@ -93,6 +105,7 @@ def test_file_holds_what_the_documents_name(folder: Path) -> None:
             "row_ids": ("|S64", (28,)),
             "view_logits": ("float16", (2, 28, 7)),
             "view_draws": ("float64", (2, 28, 5)),
+            "teacher_logits": ("float16", (3, 2, 28, 7)),
         }
     first = json.loads((folder / "softlabels_index.jsonl").read_text(encoding="utf-8").splitlines()[0])
     assert first.keys() == {"i", "image_path", "source", "y", "row_id", "split"}
@@ -223,6 +236,10 @@ def test_values_that_are_not_finite(folder: Path, value: float) -> None:
         lambda arrays: arrays.__setitem__("logits", arrays["logits"][:, :6]),
         lambda arrays: arrays.__setitem__("y", arrays["y"][:-1]),
         lambda arrays: arrays.pop("view_draws"),
+        lambda arrays: arrays.pop("teacher_logits"),
+        lambda arrays: arrays.__setitem__("teacher_logits", arrays["teacher_logits"][:, :1]),
+        lambda arrays: arrays.__setitem__("teacher_logits", arrays["teacher_logits"][:2]),
+        lambda arrays: arrays.__setitem__("teacher_logits", arrays["teacher_logits"].astype(np.float32)),
         lambda arrays: arrays.__setitem__("more", np.zeros(3)),
     ],
 )
@@ -297,9 +314,60 @@ def test_a_report_that_contradicts_the_files_is_refused(folder: Path, changes: d
 
 def test_teachers_other_than_those_of_the_ensemble(folder: Path) -> None:
     record = read_artifact(folder / "hash_manifest.json", HashManifest)
-    teachers = [replace(record.teachers[0], weight=0.5)]
+    teachers = [replace(record.teachers[0], weight=0.5), record.teachers[1]]
     write_artifact(folder / "hash_manifest.json", replace(record, teachers=teachers))
     refuse(folder, "teachers")
+
+
+def test_logits_that_are_not_those_of_the_teachers(folder: Path) -> None:
+    change_arrays(folder, lambda arrays: arrays["view_logits"].__setitem__((1, 6), arrays["view_logits"][1, 7]))
+    refuse(folder, "logits against teacher_logits: found other logits in 1 of 28 rows of view crop-0, e.g. row 6")
+
+
+def test_teachers_in_another_order(folder: Path) -> None:
+    change_arrays(folder, lambda arrays: arrays.__setitem__("teacher_logits", arrays["teacher_logits"][:, ::-1].copy()))
+    refuse(folder, "logits against teacher_logits", "28 of 28 rows of view single")
+
+
+def test_one_teacher_of_probabilities_is_named(folder: Path) -> None:
+    def soften(arrays: dict[str, Any]) -> None:
+        own = torch.from_numpy(arrays["teacher_logits"][:, 1]).float().softmax(-1)
+        arrays["teacher_logits"][:, 1] = own.half().numpy()
+
+    change_arrays(folder, soften)
+    refuse(folder, "teacher_logits of B3: found probabilities", "second one")
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_teacher_logits_that_are_not_finite(folder: Path, value: float) -> None:
+    change_arrays(folder, lambda arrays: arrays["teacher_logits"].__setitem__((2, 0, 5, 2), value))
+    refuse(folder, "teacher_logits of RN18: found not finite in 1 of 84 rows")
+
+
+def test_another_temperature_than_that_of_the_ensemble(folder: Path) -> None:
+    vouch_again(folder, ensemble_temperature=1.6)
+    refuse(folder, "ensemble_temperature: found 1.6; expected 1.5")
+
+
+@pytest.mark.parametrize("temperatures", [[1.0], [1.0, 0.0], [1.0, float("inf")], [None, -2.0]])
+def test_temperatures_that_divide_nothing(folder: Path, temperatures: list[float | None]) -> None:
+    vouch_again(folder, teacher_temperatures=temperatures)
+    refuse(folder, "teacher_temperatures recorded: found unusable")
+
+
+def test_soft_labels_of_an_earlier_version(folder: Path) -> None:
+    record = json.loads((folder / "hash_manifest.json").read_text(encoding="utf-8"))
+    for added in ("ensemble_temperature", "teacher_temperatures"):
+        del record[added]
+    record["schema_version"] = 1
+    (folder / "hash_manifest.json").write_text(json.dumps(record), encoding="utf-8")
+    refuse(
+        folder,
+        "hash_manifest.json is no HashManifest of schema version 2 but of 1: it was written by another version of this program",
+        "Remove the folder and export again: task=export_softlabels",
+    )
+    with pytest.raises(FerError, match="export again"):
+        read_artifact(folder / "hash_manifest.json", HashManifest)
 
 
 def test_half_precision_overflow_names_rows() -> None:

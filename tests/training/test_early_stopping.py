@@ -6,7 +6,7 @@ import pytest
 
 from fer_lightning.errors import FinishedRunError
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import OnExisting
 from fer_lightning.runs.finished import final_files_match
@@ -34,7 +34,7 @@ def make_run(manifest: Path, root: Path) -> TrainTeacherRun:
 
 
 def records(run: TrainTeacherRun) -> list[EpochRecord]:
-    return read_artifact(teacher_directory(run) / "history.json", History).epochs
+    return read_artifact(run.directory / "history.json", History).epochs
 
 
 def test_a_run_without_gain_stops_is_finished_and_takes_extra_epochs(
@@ -54,7 +54,7 @@ def test_a_run_without_gain_stops_is_finished_and_takes_extra_epochs(
     fall = best - history[2].val_raw.macro_f1
     assert f"best.pt is epoch 1: val macro-F1 {best:.4f}" in caplog.text
     assert f"the last one, epoch 3, lies {fall:.4f} below" in caplog.text
-    assert final_files_match(teacher_directory(run), onnx=False)
+    assert final_files_match(run.directory, onnx=False)
     told = r"trained 3 of 6 epochs, was stopped early \(best epoch 1\).* stage\.epochs=<more than 6>"
     with pytest.raises(FinishedRunError, match=told):
         train_teacher(run)
@@ -76,13 +76,13 @@ def test_a_stopped_run_that_was_killed_before_it_was_judged_is_judged_without_an
         patch.setattr(FinalReliability, "on_fit_end", die)
         with pytest.raises(KilledError):
             train_teacher(run)
-    last = (teacher_directory(run) / "checkpoint_last.pt").read_bytes()
-    assert not (teacher_directory(run) / "reliabilitymetrics.json").exists()
+    last = (run.directory / "checkpoint_last.pt").read_bytes()
+    assert not (run.directory / "reliabilitymetrics.json").exists()
     monkeypatch.setattr(StepSeed, "on_train_batch_start", die)
     train_teacher(run)
     assert len(records(run)) == 3
-    assert (teacher_directory(run) / "checkpoint_last.pt").read_bytes() == last
-    assert final_files_match(teacher_directory(run), onnx=False)
+    assert (run.directory / "checkpoint_last.pt").read_bytes() == last
+    assert final_files_match(run.directory, onnx=False)
 
 
 def test_patience_counts_epochs_after_the_best_in_which_all_was_trained() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import Metrics, read_artifact
 from fer_lightning.runs.history import EpochRecord, EpochTiming, History, Rollback
 from fer_lightning.training.callbacks import run_progress
@@ -96,7 +96,7 @@ def test_a_run_shows_its_table_and_repeats_the_header(
     with caplog.at_level(logging.INFO):
         train_teacher(run)
     shown = [record.message for record in caplog.records if record.name == run_progress.__name__]
-    history = read_artifact(teacher_directory(run) / "history.json", History).epochs
+    history = read_artifact(run.directory / "history.json", History).epochs
     rows = [index for index, line in enumerate(shown) if line.lstrip().startswith(("1/3", "2/3", "3/3"))]
     headers = [index for index, line in enumerate(shown) if line == HEADER]
     assert headers == [rows[0] - 1, rows[2] - 1]
@@ -111,4 +111,4 @@ def test_a_run_shows_its_table_and_repeats_the_header(
         assert record.gradient_norms.largest >= record.gradient_norms.mean > 0
     best = [record for record in history if record.is_best][-1]
     assert shown[-1] == best_line(best, history[-1])
-    assert shown[-1] in (teacher_directory(run) / "run.log").read_text()
+    assert shown[-1] in (run.directory / "run.log").read_text()

@@ -13,14 +13,14 @@ from fer_lightning.functional.arcface import arcface_logits
 from fer_lightning.models.classifier import ClassifierSpec
 from fer_lightning.training.callbacks.step_seed import StepSeed
 from fer_lightning.training.recipe.config import LossConfig
-from fer_lightning.training.recipe.teacher_recipe import PhaseSpan, TeacherRecipe
+from fer_lightning.training.recipe.learning_recipe import LearningRecipe, PhaseSpan
 from fer_lightning.training.teacher import TeacherModule
 
 
 def teacher(*, accumulate: int = 1, weights: list[float] | None = None) -> TeacherModule:
     torch.manual_seed(0)
     spec = ClassifierSpec(backbone="test_resnet", image_size=32, embedding_dim=16, dropout=0.0, scale=30.0)
-    recipe = TeacherRecipe(
+    recipe = LearningRecipe(
         classifier=spec,
         class_counts=[10] * 7,
         steps_per_epoch=4,

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fer_lightning.errors import TrainingError
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import OnExisting
 from fer_lightning.runs.history import EpochRecord, History, Rollback
@@ -42,11 +42,11 @@ def make_run(manifest: Path, root: Path, *, epochs: int = 3, ema_decay: float = 
 
 
 def records(run: TrainTeacherRun) -> list[EpochRecord]:
-    return read_artifact(teacher_directory(run) / "history.json", History).epochs
+    return read_artifact(run.directory / "history.json", History).epochs
 
 
 def checkpoint(run: TrainTeacherRun, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(teacher_directory(run) / name, weights_only=True)
+    content: dict[str, Any] = torch.load(run.directory / name, weights_only=True)
     return content
 
 
@@ -99,7 +99,7 @@ def test_a_collapsed_epoch_ends_with_the_best_weights(
         if ema_decay:
             assert torch.equal(value, left["current_model_state"][key]), key
     assert left["optimizer_states"][0]["state"] == {}
-    board = EventAccumulator(str(teacher_directory(run)))
+    board = EventAccumulator(str(run.directory))
     board.Reload()
     assert [event.value for event in board.Scalars("train/rollbacks")] == [0, 1]
     assert board.Scalars("train/lr_head")[0].value == pytest.approx(2e-3 * 2 / 4)  # second of four warm-up steps
@@ -130,7 +130,7 @@ def test_a_run_killed_around_a_rollback_equals_an_uninterrupted_one(
         with pytest.raises(KilledError):
             train_teacher(killed)
     train_teacher(killed)
-    histories = [(teacher_directory(run) / "history.json").read_bytes() for run in (plain, killed)]
+    histories = [(run.directory / "history.json").read_bytes() for run in (plain, killed)]
     assert histories[0] == histories[1]
     for name in ("best.pt", "checkpoint_last.pt"):
         left, right = checkpoint(plain, name), checkpoint(killed, name)
@@ -224,7 +224,7 @@ def test_the_first_epoch_has_no_way_back(toy_manifest: Path, tmp_path: Path, mon
     spoil_epochs(monkeypatch, write_nan, epochs={0})
     with pytest.raises(TrainingError, match=r"diverged in epoch 1: .*there is no checkpoint yet"):
         train_teacher(run)
-    assert not (teacher_directory(run) / "history.json").exists()
+    assert not (run.directory / "history.json").exists()
 
 
 def test_only_a_fall_beyond_the_limit_is_a_collapse() -> None:

@@ -14,7 +14,7 @@ from fer_lightning.data.batches.dataset import Batch
 from fer_lightning.models.classifier import ClassifierSpec
 from fer_lightning.training.callbacks.weight_average import WeightAverage
 from fer_lightning.training.recipe.config import LossConfig, OptimizerConfig
-from fer_lightning.training.recipe.teacher_recipe import PhaseSpan, TeacherRecipe
+from fer_lightning.training.recipe.learning_recipe import LearningRecipe, PhaseSpan
 from fer_lightning.training.teacher import TeacherModule
 
 # Lightning 2.6 beside torch 2.13: a deprecated call of its own, silenced in a run but raised first under "error".
@@ -29,7 +29,7 @@ STEPS = 4
 
 def teacher() -> TeacherModule:
     torch.manual_seed(0)
-    recipe = TeacherRecipe(
+    recipe = LearningRecipe(
         classifier=ClassifierSpec(backbone="test_resnet", image_size=32, embedding_dim=8, dropout=0.0, scale=30.0),
         class_counts=[10] * 7,
         steps_per_epoch=STEPS,

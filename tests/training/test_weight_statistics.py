@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.teachers import callbacks
+from fer_lightning.pipeline.learning import callbacks
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.checkpoint import read_checkpoint
 from fer_lightning.runs.config import OnExisting

@@ -23,8 +23,10 @@ Geometry = Callable[[Picture, NDArray[np.float64]], Picture]
 """(compact picture, uniforms of the sample) -> compact picture of the same size"""
 
 NUM_UNIFORMS = 12
-"""Random numbers of one sample: crop 0-3, flip 4, colour 5-8, an albumentations seed 9, a label by vote shares 10."""
+"""Random numbers of one sample: crop 0-3, flip 4, colour 5-8, an albumentations seed 9, a label by vote shares 10, a
+teacher's view 11."""
 LABEL_UNIFORM = 10
+VIEW_UNIFORM = 11
 _SEED_UNIFORM = 9
 _LEVELS = np.arange(256, dtype=np.float64)
 _TICKS = NUM_UNIFORMS // 4  # a tick of Philox's counter gives four doubles

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset
 
 from fer_lightning.data.batches.augment import (
     LABEL_UNIFORM,
+    VIEW_UNIFORM,
     Geometry,
     augmentation_at,
     colour_matrices,
@@ -18,11 +19,14 @@ from fer_lightning.data.batches.augment import (
     make_geometry,
     sample_uniforms,
 )
+from fer_lightning.data.batches.row_logits import NO_VIEW, RowLogits
 from fer_lightning.data.batches.sampling import SampleKey
 from fer_lightning.data.config import AugmentationConfig, AugmentationKind
-from fer_lightning.data.pictures.canonical import expand
+from fer_lightning.data.pictures.canonical import Picture, expand
 from fer_lightning.data.pictures.store import PictureStore
 from fer_lightning.data.rows.manifest import Manifest
+from fer_lightning.errors import FerError
+from fer_lightning.labels import NUM_CLASSES
 
 if TYPE_CHECKING:
     from fer_lightning.data.batches.targets import RowTargets
@@ -49,6 +53,10 @@ class Batch(NamedTuple):
     """(N,) int64 place in the batch of the row that each is mixed with; (0,) where nothing is mixed."""
     shares: Tensor = torch.empty(0)
     """(N,) float32 share of each mixed picture that is its own row's; the rest is its partner's."""
+    teacher_logits: Tensor = torch.empty(0, 0, 0)
+    """(N, M, 7) float32 stored logits of M teachers, NaN for rows without; (0, 0, 0) where nothing is stored."""
+    negatives: Tensor = torch.empty(0, 0, dtype=torch.bool)
+    """(N, 7) emotions that a row certainly does not show; (0, 0) where they are not used."""
 
 
 class _Rows(Dataset[Batch]):
@@ -81,6 +89,10 @@ class _Rows(Dataset[Batch]):
 class TrainRows(_Rows):
     """Augmented pictures; indexed by a list of sample keys of one epoch, one batch at a time.
 
+    Where teacher logits come with views, a picture is shown through a drawn one instead of the augmentation's random
+    crop and flip (and its ramp): the pixels that the teacher saw, were it of this size. The colour jitter follows as
+    ever, although the teacher saw none; `none` leaves the teacher's pixels alone. Rows without logits are augmented.
+
     Args:
         manifest: the manifest.
         rows: the split's rows.
@@ -89,6 +101,11 @@ class TrainRows(_Rows):
         seed: of the run.
         targets: what the rows teach and how much they weigh; None: their labels, alike.
         jitter_here: change colours here, on bytes, where the device is this CPU; else the batch carries the changes.
+        row_logits: stored teacher logits of the rows.
+        negatives: (len(rows), 7) emotions that each row does not show.
+
+    Raises:
+        FerError: teacher logits or negatives of other rows, or views together with an augmentation that they cannot replace.
     """
 
     def __init__(
@@ -101,8 +118,18 @@ class TrainRows(_Rows):
         seed: int,
         targets: "RowTargets | None" = None,
         jitter_here: bool = False,
+        row_logits: RowLogits | None = None,
+        negatives: NDArray[np.bool_] | None = None,
     ) -> None:
         super().__init__(manifest, rows, store)
+        if row_logits is not None:
+            row_logits.check_fits(len(rows), augmentation)
+        if negatives is not None and (negatives.shape != (len(rows), NUM_CLASSES) or negatives.dtype != np.bool_):
+            raise FerError(
+                f"negatives must be bool of {(len(rows), NUM_CLASSES)}, got {negatives.dtype} of {negatives.shape}"
+            )
+        self._row_logits = row_logits
+        self._negatives = negatives
         self._augmentation = augmentation
         self._targets = targets
         self._seed = seed
@@ -119,18 +146,23 @@ class TrainRows(_Rows):
         augmentation, geometry = self._at(epoch)
         uniforms = sample_uniforms(self._seed, epoch, first, int(slots.max()) - first + 1)[slots - first]
         jitters = jitters_of(augmentation, uniforms) if self._jitters else np.empty((len(keys), 0), np.float32)
+        views = self._drawn_views(positions, uniforms)
+        shown = (
+            self._shown(position, uniforms[index], geometry, view)
+            for index, (position, view) in enumerate(zip(positions.tolist(), views.tolist(), strict=True))
+        )
         pictures = self._empty(len(keys))
         if self._jitters and self._jitter_here:
             matrices = colour_matrices(torch.from_numpy(jitters)).numpy()
-            for index, position in enumerate(positions.tolist()):
-                changed = geometry(self._pictures(position), uniforms[index])
+            for index, changed in enumerate(shown):
                 jitter_bytes(changed, jitters[index], matrices[index], pictures[index])
             jitters = jitters[:, :0]
         else:
-            for index, position in enumerate(positions.tolist()):
-                expand(geometry(self._pictures(position), uniforms[index]), pictures[index])
+            for index, changed in enumerate(shown):
+                expand(changed, pictures[index])
         plain = self._batch(pictures, positions, self._labels[positions], torch.from_numpy(jitters))
-        return self._teach(plain._replace(epoch=epoch), positions, uniforms[:, LABEL_UNIFORM])
+        taught = self._teach(plain._replace(epoch=epoch), positions, uniforms[:, LABEL_UNIFORM])
+        return self._guide(taught, positions, views)
 
     def _at(self, epoch: int) -> tuple[AugmentationConfig, Geometry]:
         """Return the augmentation of an epoch; made where it runs: a closure does not travel to a spawned process."""
@@ -140,6 +172,17 @@ class TrainRows(_Rows):
             self._strengths[step] = augmentation, make_geometry(augmentation)
         return self._strengths[step]
 
+    def _drawn_views(self, positions: NDArray[np.int64], uniforms: NDArray[np.float64]) -> NDArray[np.int64]:
+        if self._row_logits is None:
+            return np.full(len(positions), NO_VIEW)
+        return self._row_logits.drawn_views(positions, uniforms[:, VIEW_UNIFORM])
+
+    def _shown(self, position: int, uniforms: NDArray[np.float64], geometry: Geometry, view: int) -> Picture:
+        picture = self._pictures(position)
+        if self._row_logits is None or view == NO_VIEW:
+            return geometry(picture, uniforms)
+        return self._row_logits.picture(picture, position, view)
+
     def _teach(self, batch: Batch, positions: NDArray[np.int64], draws: NDArray[np.float64]) -> Batch:
         if self._targets is None:
             return batch
@@ -148,6 +191,14 @@ class TrainRows(_Rows):
         if targets is not None:
             batch = batch._replace(targets=torch.from_numpy(targets))
         return batch if weights is None else batch._replace(weights=torch.from_numpy(weights))
+
+    def _guide(self, batch: Batch, positions: NDArray[np.int64], views: NDArray[np.int64]) -> Batch:
+        """Add what is known beside the labels."""
+        if self._row_logits is not None:
+            batch = batch._replace(teacher_logits=torch.from_numpy(self._row_logits.logits(positions, views)))
+        if self._negatives is not None:
+            batch = batch._replace(negatives=torch.from_numpy(self._negatives[positions]))
+        return batch
 
 
 class EvalRows(_Rows):

@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SHOWN = 3
+_TrainRows = tuple[str, str, str | None, str | None]
+"""What tells train rows apart: digests of manifest and rows, and, of a manifest that is not the judged one, its places."""
 
 
 def seen_of_recorded(selection: Selection, split: str, record: RunRecord, data: DataConfig) -> int:
     """Count the rows of a run's own split that its model was trained on.
 
-    The run's leak check has said which it can have trained on itself; what it started from may have seen others.
+    The run's leak check has said which it can have trained on itself; what it started from, or was taught by, may have seen
+    others.
 
     Args:
         selection: the run's rows, those of the split perhaps fewer.
@@ -40,7 +43,7 @@ def seen_of_recorded(selection: Selection, split: str, record: RunRecord, data: 
         data: cache folder and processes.
 
     Raises:
-        FerError: rows that the run started from weights trained on them, of a kind that nobody allowed.
+        FerError: rows that weights it started from, or a teacher, were trained on, of a kind that nobody allowed.
     """
     rows = selection.rows[split]
     if split == "train":
@@ -57,7 +60,7 @@ def seen_of_given(selection: Selection, split: str, record: RunRecord | None, da
     """Count the rows to judge that the model was trained on, and refuse them where they are not allowed.
 
     What the run itself allowed between its splits stays allowed on its own manifest. Rows that the weights it started
-    from were trained on count too.
+    from, or its teachers, were trained on count too.
 
     Args:
         selection: rows chosen by the command.
@@ -97,6 +100,7 @@ def refuse_seen(
     data: DataConfig,
     *,
     allowed: Set[str],
+    who: str = "the model",
     how: str = "trained on",
 ) -> set[int]:
     """Return the rows of a split that show what train rows show; refuse them where they are not allowed.
@@ -108,7 +112,8 @@ def refuse_seen(
         train_rows: their numbers.
         data: cache folder and processes.
         allowed: kinds of leak that are let pass, which is logged.
-        how: what the model's run did on the train rows, for messages.
+        who: was trained, for messages.
+        how: what its run did on the train rows, for messages.
 
     Raises:
         FerError: there are rows of another kind.
@@ -116,11 +121,12 @@ def refuse_seen(
     seen = _seen(selection.manifest, selection.rows[split], trained, train_rows, data)
     refused = [row for row in seen if row.kind not in allowed]
     if refused and split != "train":
-        raise FerError(_refusal(selection, split, trained, refused, how))
+        raise FerError(_refusal(selection, split, trained, refused, f"{who} was {how}", how))
     for kind, count in sorted(Counter(row.kind for row in seen).items()) if split != "train" else ():
         log.warning(
-            "%s: the model was %s %d of these %s rows (%s), allowed by data.allow_leaks",
+            "%s: %s was %s %d of these %s rows (%s), allowed by data.allow_leaks",
             selection.manifest.path,
+            who,
             how,
             count,
             split,
@@ -129,36 +135,72 @@ def refuse_seen(
     return {row.row for row in seen}
 
 
+def _train_rows(record: RunRecord, selection: Selection) -> _TrainRows:
+    recorded = record.alignment
+    own = recorded.manifest_sha256 == selection.manifest.sha256
+    places = (None, None) if own else (record.data.manifest, record.data.root)
+    return recorded.manifest_sha256, recorded.row_set_fingerprints["train"], *places
+
+
 def refuse_seen_by(
-    records: Iterable[RunRecord], selection: Selection, split: str, data: DataConfig, *, allowed: Set[str]
+    records: Iterable[RunRecord],
+    selection: Selection,
+    split: str,
+    data: DataConfig,
+    *,
+    allowed: Set[str],
+    besides: _TrainRows | None = None,
 ) -> set[int]:
     """Return the rows of a split that some runs were trained on; refuse them where they are not allowed.
 
     Args:
-        records: of those runs; one whose train rows cannot be known is logged.
+        records: of those runs, which a model started from or was taught by; one whose train rows cannot be known is logged.
+            Equal train rows are looked at once.
         selection: rows to judge.
         split: the split to judge.
         data: where the manifest is now, cache folder and processes.
         allowed: kinds of leak that are let pass.
+        besides: train rows that have been looked at already.
 
     Raises:
         FerError: there are rows of another kind.
     """
     seen: set[int] = set()
+    done = {besides}
     for record in records:
+        if _train_rows(record, selection) in done:
+            continue
+        done.add(_train_rows(record, selection))
         try:
             trained, train_rows = _rows_of(record, "train", selection, data)
         except FerError as error:
             log.warning("not checked against the train rows of %s: %s", record.run_dir, str(error).splitlines()[0])
             continue
-        seen |= refuse_seen(selection, split, trained, train_rows, data, allowed=allowed)
+        who = f"{record.run_dir}, which the model started from or was taught by,"
+        seen |= refuse_seen(selection, split, trained, train_rows, data, allowed=allowed, who=who)
     return seen
+
+
+def refuse_val_rows_seen_by(records: Iterable[RunRecord], selection: Selection, data: DataConfig) -> None:
+    """Refuse val rows of a training that some runs, which it starts from or is taught by, were trained on.
+
+    Args:
+        records: of those runs.
+        selection: rows of the training, whose own splits have been checked for leaks.
+        data: its options.
+
+    Raises:
+        FerError: there are rows of a kind that `data.allow_leaks` does not name.
+    """
+    own = (selection.manifest.sha256, selection.fingerprint("train"), None, None)
+    refuse_seen_by(records, selection, "val", data, allowed={*data.allow_leaks}, besides=own)
 
 
 def _seen_by_ancestors(
     selection: Selection, split: str, record: RunRecord, data: DataConfig, allowed: Set[str]
 ) -> set[int]:
-    return refuse_seen_by(ancestors(record), selection, split, data, allowed=allowed)
+    besides = _train_rows(record, selection)
+    return refuse_seen_by(ancestors(record), selection, split, data, allowed=allowed, besides=besides)
 
 
 def _rows_of(
@@ -200,9 +242,11 @@ def _seen(
     return seen_rows(judged, rows, trained, train_rows, store=store, num_workers=num_workers)
 
 
-def _refusal(selection: Selection, split: str, trained: Manifest, refused: "Sequence[SeenRow]", how: str) -> str:
+def _refusal(
+    selection: Selection, split: str, trained: Manifest, refused: "Sequence[SeenRow]", who_did: str, how: str
+) -> str:
     judged, total = selection.manifest, len(selection.rows[split])
-    text = [f"{judged.path}: the model was {how} {len(refused)} of these {total} {split} rows:"]
+    text = [f"{judged.path}: {who_did} {len(refused)} of these {total} {split} rows:"]
     kinds = list(dict.fromkeys(row.kind for row in refused))
     for kind in kinds:
         of_kind = [row for row in refused if row.kind == kind]

@@ -11,7 +11,8 @@ from fer_lightning.pipeline.rows.run_record import read_run_record
 from fer_lightning.pipeline.softlabels.config import ExportSoftlabelsRun
 from fer_lightning.pipeline.softlabels.source import FusedSplit, Source, crop_views, ensemble_content, fused_split
 from fer_lightning.runs.ensemble import Ensemble
-from fer_lightning.runs.softlabel_layout import array_names, row_digest
+from fer_lightning.runs.fitted_temperatures import fitted_temperature
+from fer_lightning.runs.softlabel_layout import row_digest
 from fer_lightning.runs.softlabels import HashManifest, SoftLabels, SoftLabelView
 from fer_lightning.runs.softlabels_file import kept_logits
 
@@ -69,7 +70,7 @@ def _root(run: ExportSoftlabelsRun, source: Source) -> str | None:
 def _record(
     run: ExportSoftlabelsRun, source: Source, ensemble: Ensemble, parts: list[FusedSplit], row_ids: Sequence[str]
 ) -> HashManifest:
-    """Return what is known before anything is written; digests of files are filled in by the writer."""
+    """Return what is known before anything is written; digests of files and their arrays are filled in by the writer."""
     stored, views = parts[0].stored, _views(run)
     of_teacher = dict(zip((teacher.name for teacher in source.teachers), stored, strict=True))
     canonicals = [dict(of_teacher[t.name].record.canonical) if t.name in of_teacher else {} for t in ensemble.teachers]
@@ -90,11 +91,34 @@ def _record(
         ensemble=source.given,
         ensemble_sha256=hashlib.sha256(ensemble_content(source, stored)).hexdigest(),
         space=ensemble.space,
+        ensemble_temperature=fitted_temperature(ensemble.calibration, ensemble.val_fingerprint),
         teachers=ensemble.teachers,
+        teacher_temperatures=source.fitted(stored),
         canonicals=canonicals,
         canonical_digests=list(dict.fromkeys(digests)),
-        arrays=array_names(len(views)),
+        arrays=[],
     )
+
+
+def _kept_teachers(
+    run: ExportSoftlabelsRun, source: Source, parts: Sequence[FusedSplit], image_paths: Sequence[str]
+) -> "Tensor | None":
+    """Return (V, M, N, 7) logits of each view and teacher in the type that is kept; None where there is one teacher only."""
+    import torch
+
+    if len(source.teachers) < 2:
+        return None
+    kept = [
+        kept_logits(
+            torch.cat([part.teacher_logits[number][place] for part in parts]),
+            run.softlabels.dtype.value,
+            image_paths=image_paths,
+            where=f"softlabels, teacher {teacher.name}, {view.name} view",
+        )
+        for number, view in enumerate(_views(run))
+        for place, teacher in enumerate(source.teachers)
+    ]
+    return torch.stack(kept).view(-1, len(source.teachers), *kept[0].shape)
 
 
 def export_content(run: ExportSoftlabelsRun, source: Source) -> ExportContent:
@@ -130,5 +154,6 @@ def export_content(run: ExportSoftlabelsRun, source: Source) -> ExportContent:
         image_paths=paths,
         view_logits=torch.stack(kept[1:]) if len(kept) > 1 else None,
         view_draws=_draws(run, row_ids) if len(kept) > 1 else None,
+        teacher_logits=_kept_teachers(run, source, parts, paths),
     )
     return ExportContent(source, ensemble, ensemble_content(source, first), parts, softlabels)

@@ -11,8 +11,8 @@ from fer_lightning.pipeline.softlabels.config import DiagnoseAlignmentRun
 from fer_lightning.runs.diagnosis import DiagnosisCheck
 from fer_lightning.runs.ensemble_file import ensemble_file, is_ensemble
 from fer_lightning.runs.ensemble_teachers import find_teacher
+from fer_lightning.runs.softlabel_examined import Proof
 from fer_lightning.runs.softlabel_join import changed_rows
-from fer_lightning.runs.softlabel_proofs import Proof
 from fer_lightning.runs.softlabels import HashManifest, SoftLabels
 
 _SHOWN = 3

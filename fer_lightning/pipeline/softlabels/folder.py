@@ -20,7 +20,9 @@ _REQUEST = (
     "views",
     "ensemble_sha256",
     "space",
+    "ensemble_temperature",
     "teachers",
+    "teacher_temperatures",
     "canonicals",
     "class_order",
 )
@@ -59,9 +61,16 @@ def _differences(recorded: HashManifest, now: HashManifest) -> list[str]:
 def _check_logits(folder: Path, now: SoftLabels) -> None:
     """Hold a finished export against what would be exported now, after every digest in it."""
     finished = read_softlabels(folder, option="run.on_existing=resume")
-    pairs = [(finished.logits, now.logits), (finished.view_logits, now.view_logits)]
-    limit = _SAME_LOGITS * float(now.logits.abs().max())
-    differing = [(mine - its).abs() > limit for mine, its in pairs if mine is not None and its is not None]
+    pairs = [
+        (finished.logits, now.logits),
+        (finished.view_logits, now.view_logits),
+        (finished.teacher_logits, now.teacher_logits),
+    ]
+    differing = [
+        (mine - its).abs() > _SAME_LOGITS * float(its.abs().max())
+        for mine, its in pairs
+        if mine is not None and its is not None
+    ]
     count = sum(int(each.sum()) for each in differing)
     if count:
         raise FerError(

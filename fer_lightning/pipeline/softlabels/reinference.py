@@ -1,6 +1,6 @@
 """Infers rows of soft labels again from their pictures, in every view that is kept, and compares."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,9 +34,11 @@ class Verification:
 
     num_rows: int
     max_abs_difference: float
+    """Of the fused logits, or of the teacher that comes closer to its tolerance."""
     tolerance: float
+    """Of the same."""
     deviating: tuple[str, ...]
-    """Rows beyond the tolerance, each with its view and difference."""
+    """Rows beyond a tolerance, the worst first: each with the view, where it is one the teacher, and the difference."""
     not_inferred: tuple[str, ...]
     """Teachers of which there is no model, only stored logits, which were read again."""
 
@@ -121,19 +123,36 @@ def _teacher_logits(
     return _inferred(found.model, softlabels, manifest, places, accelerator=accelerator, option=option)
 
 
+def _written(softlabels: SoftLabels, places: NDArray[np.int64]) -> Tensor:
+    """Return (W, V, k, 7) logits as they are on disk: the fused ones, then those of each teacher where they are kept."""
+    rows = torch.from_numpy(places)
+    others = [] if softlabels.view_logits is None else [softlabels.view_logits]
+    fused = torch.cat([softlabels.logits[None], *others])[:, rows].double()
+    if softlabels.teacher_logits is None:
+        return fused[None]
+    return torch.cat([fused[None], softlabels.teacher_logits[:, :, rows].double().transpose(0, 1)])
+
+
 def _deviations(
-    softlabels: SoftLabels, places: NDArray[np.int64], differences: Tensor, tolerance: float
-) -> Mapping[float, str]:
-    """Return the rows beyond the tolerance by their difference."""
-    names = [view.name for view in softlabels.record.views]
-    beyond = (differences > tolerance).nonzero().tolist()
-    return {
-        float(
-            differences[view, at]
-        ): f"{softlabels.image_paths[places[at]]} (row {places[at]}, {names[view]}): a logit is "
-        f"{float(differences[view, at]):.4g} off"
-        for view, at in beyond
-    }
+    softlabels: SoftLabels, places: NDArray[np.int64], differences: Tensor, tolerances: Tensor
+) -> Iterator[str]:
+    """Yield the rows beyond a tolerance where they are furthest beyond it, the worst first.
+
+    Args:
+        softlabels: as read from disk.
+        places: (k,) of the rows.
+        differences: (W, V, k) of `_written`.
+        tolerances: (W,).
+    """
+    views = [view.name for view in softlabels.record.views]
+    who = ["", *(f", teacher {teacher.name}" for teacher in with_a_share(softlabels.record.teachers))]
+    shares = (differences / tolerances.view(-1, 1, 1)).flatten(0, 1)
+    worst, table = shares.max(dim=0)
+    for at in worst.argsort(descending=True, stable=True).tolist():
+        if not worst[at] <= 1:
+            one, view = divmod(int(table[at]), len(views))
+            row = f"{softlabels.image_paths[places[at]]} (row {places[at]}, {views[view]}{who[one]})"
+            yield f"{row}: a logit is {float(differences[one, view, at]):.4g} off (tolerance {float(tolerances[one]):.4g})"
 
 
 def verify_rows(
@@ -146,8 +165,9 @@ def verify_rows(
 ) -> Verification:
     """Infer rows again, from manifest, picture files and teachers as they are now, and compare with what was read from disk.
 
-    The tolerance is relative to the largest logit among the rows: the rounding of the kept type (2^-11 in float16), and a
-    thousandth for batches of another size and other kernels. A foreign teacher's logits are read from its file again.
+    Both the fused logits and those of each teacher are compared, where these are kept. The tolerance is relative to the
+    largest logit among the rows: the rounding of the kept type (2^-11 in float16), and a thousandth for batches of another
+    size and other kernels. A foreign teacher's logits are read from its file again.
 
     Args:
         softlabels: as read from disk.
@@ -166,18 +186,17 @@ def verify_rows(
         for teacher, found in zip(teachers, found_teachers, strict=True)
     ]
     fusion, stacked = fusion_of(teachers, softlabels.record.space), torch.stack(logits)
-    expected = torch.stack([fused_logits(stacked[:, view], fusion) for view in range(stacked.shape[1])])
-    tables = [softlabels.logits[None], *([] if softlabels.view_logits is None else [softlabels.view_logits])]
-    written = torch.cat(tables)[:, torch.from_numpy(places)].double()
-    differences = (written - expected).abs().amax(dim=2)
-    scale = max(1.0, float(expected.abs().max()))
-    tolerance = scale * (_ROUNDING[softlabels.record.dtype] + _INFERENCE)
-    deviations = _deviations(softlabels, places, differences, tolerance)
+    fused = torch.stack([fused_logits(stacked[:, view], fusion) for view in range(stacked.shape[1])])
+    written = _written(softlabels, places)
+    expected = torch.cat([fused[None], stacked])[: len(written)]
+    differences = (written - expected).abs().amax(dim=3)
+    tolerances = expected.abs().amax(dim=(1, 2, 3)).clamp(min=1) * (_ROUNDING[softlabels.record.dtype] + _INFERENCE)
+    closest = int((differences.amax(dim=(1, 2)) / tolerances).argmax())
     return Verification(
         num_rows=len(places),
-        max_abs_difference=float(differences.max()),
-        tolerance=tolerance,
-        deviating=tuple(deviations[size] for size in sorted(deviations, reverse=True)),
+        max_abs_difference=float(differences[closest].max()),
+        tolerance=float(tolerances[closest]),
+        deviating=tuple(_deviations(softlabels, places, differences, tolerances)),
         not_inferred=tuple(
             teacher.name for teacher, found in zip(teachers, found_teachers, strict=True) if found.model is None
         ),
@@ -185,7 +204,7 @@ def verify_rows(
 
 
 def deviation_text(verification: Verification) -> str:
-    """Return the rows beyond the tolerance, the worst first."""
+    """Return the first of the rows beyond a tolerance."""
     rows = verification.deviating
     more = f", and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-    return f"{'; '.join(rows[:_SHOWN])}{more}; the tolerance is {verification.tolerance:.4g}"
+    return f"{'; '.join(rows[:_SHOWN])}{more}"

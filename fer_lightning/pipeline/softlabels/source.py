@@ -14,6 +14,7 @@ from fer_lightning.pipeline.softlabels.config import ExportSoftlabelsRun
 from fer_lightning.runs.ensemble import Ensemble, EnsembleTeacher
 from fer_lightning.runs.ensemble_file import ensemble_file, is_ensemble, read_ensemble
 from fer_lightning.runs.ensemble_teachers import with_a_share
+from fer_lightning.runs.fitted_temperatures import fitted_temperature, teacher_temperatures
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,8 @@ class Source:
     """None: a single teacher, whose calibration its logits tell."""
     content: bytes | None
     """Of `ensemble.json`, byte for byte."""
+    temperatures: tuple[float | None, ...]
+    """Of the raw logits of the ensemble's teachers, fitted on its val rows; empty for a single teacher."""
 
     def shares(self, stored: "Sequence[StoredLogits]") -> list[EnsembleTeacher]:
         """Return the teachers that have a share, as an ensemble records them.
@@ -59,6 +62,17 @@ class Source:
             temperature_at_bound=False,
         )
         return [teacher]
+
+    def fitted(self, stored: "Sequence[StoredLogits]") -> list[float | None]:
+        """Return the calibration temperature of each teacher's raw logits; a single one has that of its own run.
+
+        Args:
+            stored: logits of each that has a share.
+        """
+        if self.ensemble is not None:
+            return list(self.temperatures)
+        alone = self.as_ensemble(stored)
+        return [fitted_temperature(alone.calibration, alone.val_fingerprint)]
 
     def as_ensemble(self, stored: "Sequence[StoredLogits]") -> Ensemble:
         """Return the ensemble; a single teacher is one of its own, uncalibrated but for what its run has recorded."""
@@ -90,6 +104,8 @@ class FusedSplit:
     """Of each teacher that has a share."""
     logits: "list[Tensor]"
     """(N, 7) float64 of each view: the plain one, the mirror image, crops."""
+    teacher_logits: "list[list[Tensor]]"
+    """[view][teacher]: (N, 7) float32, not divided by its temperature."""
 
 
 def _teacher_name(given: str) -> str:
@@ -118,12 +134,13 @@ def open_source(given: str | None) -> Source:
         raise FerError(f"{OPTION}=<folder of an ensemble, run directory, checkpoint or ONNX file> is needed")
     if not is_ensemble(given):
         teachers = open_teachers([given], [], option=OPTION)
-        return Source(given, _teacher_name(given), teachers, None, None)
+        return Source(given, _teacher_name(given), teachers, None, None, ())
     file = ensemble_file(Path(given))
     ensemble = read_ensemble(file, option=OPTION)
     _check_view(ensemble)
     teachers = open_recorded(ensemble, where=f"{OPTION}: {file}", option=OPTION)
-    return Source(given, file.absolute().parent.name, teachers, ensemble, file.read_bytes())
+    temperatures = tuple(teacher_temperatures(ensemble, file.parent))
+    return Source(given, file.absolute().parent.name, teachers, ensemble, file.read_bytes(), temperatures)
 
 
 def crop_views(run: ExportSoftlabelsRun) -> "list[CropView]":
@@ -156,8 +173,9 @@ def fused_split(run: ExportSoftlabelsRun, source: Source, split: str) -> FusedSp
     shares = source.shares(scores.single)
     fusion = fusion_of(shares, "logit" if source.ensemble is None else source.ensemble.space)
     views = [scores.single, *([scores.mirror] if scores.mirror is not None else []), *scores.crops]
-    fused = [fused_logits(torch.stack([one.logits for one in view]).double(), fusion) for view in views]
-    return FusedSplit(split, scores.single, fused)
+    of_teachers = [[one.logits for one in view] for view in views]
+    fused = [fused_logits(torch.stack(own).double(), fusion) for own in of_teachers]
+    return FusedSplit(split, scores.single, fused, of_teachers)
 
 
 def ensemble_content(source: Source, stored: "Sequence[StoredLogits]") -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.config import TrainingRun
 from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
 from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
 
@@ -17,14 +17,13 @@ def directories_of(run: object, ensembles: Mapping[Path, FuseEnsembleRun]) -> li
     """
     if isinstance(run, FuseEnsembleRun):
         return [folder for folder, known in ensembles.items() if known is run]
-    if not isinstance(run, TrainTeacherRun):
+    if not isinstance(run, TrainingRun):
         return []
-    from fer_lightning.pipeline.train_teacher import teacher_directory  # its verb has imported it
 
     if not isinstance(run, TrainTwoStageRun):
-        return [teacher_directory(run)]
-    stage_a = teacher_directory(run.stage_a_run())
-    return [stage_a, teacher_directory(run.stage_b_run(stage_a.as_posix()))]
+        return [run.directory]
+    stage_a = run.stage_a_run().directory
+    return [stage_a, run.stage_b_run(stage_a.as_posix()).directory]
 
 
 def compared_kinds(sweep_dir: Path) -> list[str]:

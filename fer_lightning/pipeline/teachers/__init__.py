@@ -1,1 +1,1 @@
-"""A teacher's training: its parts, its callbacks, its trainer, and the runs made of several trainings."""
+"""Runs made of several trainings of teachers: two stages, one source left out."""

@@ -11,10 +11,10 @@ from fer_lightning.data.config import SourceFilterConfig, data_set_of
 from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
 from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.learning.preparation import select_training_rows
 from fer_lightning.pipeline.rows.ancestors import records_from
 from fer_lightning.pipeline.rows.seen_in_training import refuse_seen
 from fer_lightning.pipeline.teachers.leave_one_out_config import LeaveOneSourceOutRun
-from fer_lightning.pipeline.train_teacher import select_teacher_rows, teacher_directory
 from fer_lightning.runs.run_dir import check_existing_run
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Teacher:
     @property
     def path(self) -> Path:
         """Its run directory."""
-        return teacher_directory(self.run)
+        return self.run.directory
 
 
 def reference_run(run: LeaveOneSourceOutRun) -> TrainTeacherRun:
@@ -129,7 +129,7 @@ def _teacher_without(source: str, reference: TrainTeacherRun, judged: Selection)
     """
     run = run_without(reference, source)
     try:
-        selection = select_teacher_rows(run)
+        selection = select_training_rows(run)
     except FerError as error:
         raise FerError(f"the teacher without {source}: {error}") from error
     if selection.carved_val_rows:
@@ -152,14 +152,14 @@ def _seen(judged: Selection, trained: Selection, title: str, run: TrainTeacherRu
 
 
 def _check_directories(runs: Mapping[str, TrainTeacherRun]) -> None:
-    if len({teacher_directory(run) for run in runs.values()}) < len(runs):
+    if len({run.directory for run in runs.values()}) < len(runs):
         raise FerError(
             f"sources whose names differ only in characters that no folder name may have: {', '.join(runs)}; "
             "leave them out in commands of their own with leave_out.sources and run.tag"
         )
     for title, run in runs.items():
         try:
-            check_existing_run(teacher_directory(run), run, on_existing=run.run.on_existing)
+            check_existing_run(run.directory, run, on_existing=run.run.on_existing)
         except FerError as error:
             raise FerError(f"{title}: {error}") from error
 
@@ -171,7 +171,7 @@ def plan_teachers(run: LeaveOneSourceOutRun) -> list[Teacher]:
         FerError: anything wrong with rows, sources, starting weights or directories.
     """
     reference = reference_run(run)
-    selection = select_teacher_rows(reference)
+    selection = select_training_rows(reference)
     _refuse_carved(selection)
     sources = _sources_to_leave_out(selection, run.leave_out.sources)
     _refuse_seen_at_the_start(reference, sources)

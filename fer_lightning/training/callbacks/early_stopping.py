@@ -7,7 +7,7 @@ import lightning
 
 from fer_lightning.runs.history import EpochRecord
 from fer_lightning.training.callbacks.epoch_history import EpochHistory, best_record
-from fer_lightning.training.teacher import TeacherModule
+from fer_lightning.training.learner import LearnerModule
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class EarlyStopping(lightning.Callback):
 
     def _decide(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         best = best_record(self._history.records)
-        if best is None or not isinstance(pl_module, TeacherModule):
+        if best is None or not isinstance(pl_module, LearnerModule):
             return
         first_epoch = pl_module.recipe.phases[-1].first_epoch
         if epochs_without_gain(self._history.records, first_epoch=first_epoch) < self._patience:

@@ -14,8 +14,8 @@ from fer_lightning.runs.history import EpochRecord, History
 from fer_lightning.training.callbacks.calibration_fitting import CalibrationFitting
 from fer_lightning.training.callbacks.gradient_norms import GradientNorms
 from fer_lightning.training.callbacks.reliability_metrics import ReliabilityMetrics
+from fer_lightning.training.learner import LearnerModule
 from fer_lightning.training.reliability import to_metrics
-from fer_lightning.training.teacher import TeacherModule
 
 MONITOR = "val_raw.macro_f1"
 
@@ -70,8 +70,8 @@ class EpochHistory(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Append the record of the epoch that has just ended and write the file."""
         raw, fit = self._reliability.raw, self._calibration.record
-        if raw is None or fit is None or not isinstance(pl_module, TeacherModule):
-            raise RuntimeError("a history needs a TeacherModule and a val pass in every epoch")
+        if raw is None or fit is None or not isinstance(pl_module, LearnerModule):
+            raise RuntimeError("a history needs a LearnerModule and a val pass in every epoch")
         best, scaled, epoch = best_record(self.records), self._reliability.scaled, trainer.current_epoch
         totals, ramp = pl_module.totals.over_ranks(trainer.world_size), pl_module.ramp()
         lr_backbone, lr_head = learning_rates(trainer.optimizers[0])
@@ -86,6 +86,7 @@ class EpochHistory(lightning.Callback):
             lr_backbone=lr_backbone,
             lr_head=lr_head,
             row_coverage=trainer.train_dataloader.sampler.coverage(epoch),  # type: ignore[union-attr]
+            lesson=pl_module.lesson(totals.mean_parts),
             gradient_norms=None if self._norms is None else self._norms.latest,
             calibration_temperature=fit.calibration_temperature,
             at_bound=fit.at_bound,

@@ -8,7 +8,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from fer_lightning.runs import history
-from fer_lightning.training.teacher import TeacherModule
+from fer_lightning.training.learner import LearnerModule
 
 
 class GradientNorms(lightning.Callback):
@@ -51,7 +51,7 @@ class GradientNorms(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: Optimizer
     ) -> None:
         """Add a step."""
-        if not isinstance(pl_module, TeacherModule) or pl_module.ascending:
+        if not isinstance(pl_module, LearnerModule) or pl_module.ascending:
             return
         pl_module.freezing.drop_gradients()  # the module does so too, but only after the callbacks
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -12,7 +12,7 @@ from fer_lightning.training.callbacks.epoch_history import EpochHistory, learnin
 from fer_lightning.training.callbacks.gradient_norms import GradientNorms
 from fer_lightning.training.callbacks.throughput import Throughput
 from fer_lightning.training.callbacks.val_predictions import ValPredictions
-from fer_lightning.training.teacher import TeacherModule
+from fer_lightning.training.learner import LearnerModule
 
 _EVERY_BATCHES = 20
 _SCALARS = ("accuracy", "macro_f1", "minority_f1", "nll", "ece", "brier")
@@ -47,7 +47,7 @@ class TensorBoardCurves(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log loss, learning rates and gradient norm now and then; to read them is to wait for the device."""
-        if batch_idx % _EVERY_BATCHES or not isinstance(pl_module, TeacherModule):
+        if batch_idx % _EVERY_BATCHES or not isinstance(pl_module, LearnerModule):
             return
         lr_backbone, lr_head = learning_rates(trainer.optimizers[0])
         scalars = {
@@ -94,6 +94,9 @@ def _epoch_scalars(record: EpochRecord) -> dict[str, float]:
         scalars["val/calibration_temperature"] = record.calibration_temperature
     if record.val_scaled is not None:
         scalars |= _scalars("val_scaled", record.val_scaled)
+    if record.lesson is not None:
+        lesson = {name: value for name, value in vars(record.lesson).items() if value is not None}
+        scalars |= {f"lesson/{name}": value for name, value in lesson.items()}
     if record.gradient_norms is not None:
         norms = record.gradient_norms
         scalars |= {"train/gradient_norm_mean": norms.mean, "train/gradient_norm_largest": norms.largest}

@@ -14,7 +14,7 @@ from fer_lightning.runs.history import EpochRecord, Rollback
 from fer_lightning.training.callbacks.epoch_history import EpochHistory, best_record
 from fer_lightning.training.callbacks.weight_average import WeightAverage
 from fer_lightning.training.config import WatchdogConfig
-from fer_lightning.training.teacher import TeacherModule
+from fer_lightning.training.learner import LearnerModule
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def fall_reason(records: Sequence[EpochRecord], config: WatchdogConfig) -> str |
     return f"val macro-F1 {records[-1].val_raw.macro_f1:.4f} is {fall:.4f} below that of epoch {best.epoch + 1}"
 
 
-def _broken_reason(pl_module: TeacherModule, world_size: int) -> str | None:
+def _broken_reason(pl_module: LearnerModule, world_size: int) -> str | None:
     """Return what is not finite, or None; waits for the device, and is the same on every rank."""
     if not torch.tensor(pl_module.totals.over_ranks(world_size).mean_loss).isfinite():
         return "the training loss is not finite"
@@ -91,7 +91,7 @@ class Watchdog(lightning.Callback):
         Raises:
             TrainingError: there is no way back: no best.pt yet, the watchdog is disabled, or one rollback too many.
         """
-        if not isinstance(pl_module, TeacherModule):
+        if not isinstance(pl_module, LearnerModule):
             return
         config, records = pl_module.recipe.watchdog, self._history.records
         way_back = config.enabled and best_record(records) is not None
@@ -118,7 +118,7 @@ class Watchdog(lightning.Callback):
         Raises:
             TrainingError: one rollback too many.
         """
-        if not isinstance(pl_module, TeacherModule) or not pl_module.recipe.watchdog.enabled:
+        if not isinstance(pl_module, LearnerModule) or not pl_module.recipe.watchdog.enabled:
             return
         config, records = pl_module.recipe.watchdog, self._history.records
         reason = self._broken or fall_reason(records, config)
@@ -141,7 +141,7 @@ class Watchdog(lightning.Callback):
         if trainer.is_global_zero:
             _say(rollback, self._history.records, config)
 
-    def _restore(self, pl_module: TeacherModule) -> None:
+    def _restore(self, pl_module: LearnerModule) -> None:
         weights = torch.load(self._best, map_location="cpu", weights_only=True)["state_dict"]
         if self._average is None:
             pl_module.roll_back(weights)

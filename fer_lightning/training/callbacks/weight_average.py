@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 
-from fer_lightning.training.teacher import TeacherModule
+from fer_lightning.training.learner import LearnerModule
 
 
 class WeightAverage(WeightAveraging):
@@ -67,7 +67,7 @@ class WeightAverage(WeightAveraging):
         yield
         self._take_out(pl_module)
 
-    def restore(self, pl_module: TeacherModule, state_dict: Mapping[str, Any]) -> None:
+    def restore(self, pl_module: LearnerModule, state_dict: Mapping[str, Any]) -> None:
         """Roll current weights and average back to the same earlier weights.
 
         Args:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fer_lightning.files import write_text_atomically
-from fer_lightning.training.teacher import TeacherModule
+from fer_lightning.training.learner import LearnerModule
 
 _COLUMNS = ("epoch", "tensor", "numel", "mean", "std", "min", "max", "l2")
 _HEAD = ("neck.", "head.")
@@ -58,7 +58,7 @@ class WeightStatistics(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Add the lines of the epoch that has just ended and write the file, on the first rank."""
-        if not trainer.is_global_zero or not isinstance(pl_module, TeacherModule):
+        if not trainer.is_global_zero or not isinstance(pl_module, LearnerModule):
             return
         tensors = {
             name: tensor

@@ -7,7 +7,7 @@ from torch import nn
 from fer_lightning.errors import FerError
 from fer_lightning.models.classifier import Classifier
 from fer_lightning.training.config import StageConfig
-from fer_lightning.training.recipe.teacher_recipe import PhaseSpan
+from fer_lightning.training.recipe.learning_recipe import PhaseSpan
 
 
 class Freezing:

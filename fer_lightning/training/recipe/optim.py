@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from fer_lightning.functional.schedules import warmup_cosine
 from fer_lightning.training.recipe.config import OptimizerConfig, OptimizerName
-from fer_lightning.training.recipe.teacher_recipe import PhaseSpan
+from fer_lightning.training.recipe.learning_recipe import PhaseSpan
 
 
 def decayed_parameters(module: nn.Module) -> set[str]:

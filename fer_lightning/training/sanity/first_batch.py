@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from fer_lightning.data.batches.dataset import Batch
 from fer_lightning.models.classifier import Classifier, standardise
 from fer_lightning.runs.check_report import FirstBatch
-from fer_lightning.training.teacher import TeacherModule
+from fer_lightning.training.learner import LearnerModule
 
 _ROUNDING = 0.05  # of half precision, on standardised pictures
 
@@ -68,9 +68,9 @@ class FirstBatchProbe(lightning.Callback):
         self.measured = _figures(_teacher(pl_module), batch, self._entered, self._scores)
 
 
-def _teacher(module: lightning.LightningModule) -> TeacherModule:
-    if not isinstance(module, TeacherModule):
-        raise TypeError(f"expected a TeacherModule, got {type(module).__name__}")
+def _teacher(module: lightning.LightningModule) -> LearnerModule:
+    if not isinstance(module, LearnerModule):
+        raise TypeError(f"expected a LearnerModule, got {type(module).__name__}")
     return module
 
 
@@ -79,7 +79,7 @@ def _first_layer(backbone: nn.Module) -> nn.Module:
     return next(part for part in backbone.modules() if not list(part.children()) and list(part.parameters()))
 
 
-def _figures(teacher: TeacherModule, batch: Batch, entered: Tensor, scores: Tensor) -> FirstBatch:
+def _figures(teacher: LearnerModule, batch: Batch, entered: Tensor, scores: Tensor) -> FirstBatch:
     classifier = teacher.classifier
     logits = teacher.ramp().scale * scores if classifier.scores_are_cosines else scores
     inputs = entered.float()

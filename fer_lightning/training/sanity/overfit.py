@@ -6,7 +6,7 @@ import lightning
 from torch import Tensor, nn
 
 from fer_lightning.runs.check_report import Overfit
-from fer_lightning.training.teacher import TeacherModule
+from fer_lightning.training.learner import LearnerModule
 
 
 class OverfitProbe(lightning.Callback):
@@ -18,7 +18,7 @@ class OverfitProbe(lightning.Callback):
         min_accuracy: a pass this accurate ends it.
     """
 
-    def __init__(self, teacher: TeacherModule, *, batch_sizes: list[int], min_accuracy: float) -> None:
+    def __init__(self, teacher: LearnerModule, *, batch_sizes: list[int], min_accuracy: float) -> None:
         self._teacher = teacher
         self._batch_sizes = batch_sizes
         self._min_accuracy = min_accuracy

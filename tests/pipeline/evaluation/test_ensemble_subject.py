@@ -31,7 +31,7 @@ from fer_lightning.pipeline.evaluation.subjects import calibration_for, open_sub
 from fer_lightning.pipeline.export_onnx import export_onnx
 from fer_lightning.pipeline.fuse_ensemble import fuse_ensemble
 from fer_lightning.pipeline.robustness import robustness
-from fer_lightning.pipeline.train_teacher import teacher_directory, train_teacher
+from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint, read_artifact, write_artifact
 from fer_lightning.runs.calibration_report import Calibrator
 from fer_lightning.runs.config import RunConfig
@@ -75,7 +75,7 @@ def pair(toy_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Pair:
     for number in range(2):
         run = toy_run(toy_manifest, root, epochs=1, tag=f"t{number}")
         train_teacher(replace(run, run=replace(run.run, seed=number)))
-        teachers.append(teacher_directory(replace(run, run=replace(run.run, seed=number))))
+        teachers.append(replace(run, run=replace(run.run, seed=number)).directory)
     fuse_ensemble(
         FuseEnsembleRun(
             run=RunConfig(root=str(root)),

@@ -14,7 +14,7 @@ from fer_lightning.models.classifier import Classifier, ClassifierSpec
 from fer_lightning.training.config import StageConfig
 from fer_lightning.training.recipe.config import LossConfig, OptimizerConfig, OptimizerName
 from fer_lightning.training.recipe.freezing import Freezing
-from fer_lightning.training.recipe.teacher_recipe import PhaseSpan, TeacherRecipe
+from fer_lightning.training.recipe.learning_recipe import LearningRecipe, PhaseSpan
 from fer_lightning.training.teacher import TeacherModule
 
 # Lightning 2.6 beside torch 2.13: a deprecated call of its own, silenced in a run but raised first under "error".
@@ -156,7 +156,7 @@ def test_the_trainer_moves_nothing_that_is_frozen(
 ) -> None:
     apply = Freezing.apply
     monkeypatch.setattr(Freezing, "apply", lambda self, epoch, **_: apply(self, epoch, by_gradient=by_gradient))
-    recipe = TeacherRecipe(
+    recipe = LearningRecipe(
         classifier=SPEC,
         class_counts=[10] * 7,
         steps_per_epoch=3,

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from fer_lightning.functional.schedules import warmup_cosine
 from fer_lightning.models.classifier import ClassifierSpec
 from fer_lightning.training.recipe.config import OptimizerConfig, OptimizerName
+from fer_lightning.training.recipe.learning_recipe import LearningRecipe, PhaseSpan
 from fer_lightning.training.recipe.optim import (
     decayed_parameters,
     make_optimizer,
@@ -19,7 +20,6 @@ from fer_lightning.training.recipe.optim import (
     parameter_groups,
     set_rates,
 )
-from fer_lightning.training.recipe.teacher_recipe import PhaseSpan, TeacherRecipe
 from fer_lightning.training.teacher import TeacherModule
 
 Rate = tuple[str, float, float]
@@ -93,7 +93,7 @@ def test_each_layer_learns_slower_than_the_next() -> None:
 
 def test_a_teacher_groups_every_parameter_once() -> None:
     def groups(optimizer: OptimizerConfig) -> list[dict[str, Any]]:
-        recipe = TeacherRecipe(
+        recipe = LearningRecipe(
             classifier=ClassifierSpec(backbone="test_resnet", image_size=32, embedding_dim=8, dropout=0.0, scale=30.0),
             class_counts=[1] * 7,
             steps_per_epoch=1,

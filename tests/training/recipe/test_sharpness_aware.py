@@ -17,8 +17,8 @@ from fer_lightning.models.classifier import ClassifierSpec
 from fer_lightning.training.callbacks.step_seed import StepSeed, seed_step
 from fer_lightning.training.config import StageConfig
 from fer_lightning.training.recipe.config import LossConfig, MixingConfig, OptimizerConfig, OptimizerName
+from fer_lightning.training.recipe.learning_recipe import LearningRecipe, PhaseSpan
 from fer_lightning.training.recipe.sharpness_aware import SharpnessAware, still_running_statistics
-from fer_lightning.training.recipe.teacher_recipe import PhaseSpan, TeacherRecipe
 from fer_lightning.training.teacher import TeacherModule
 
 # Lightning 2.6 beside torch 2.13: a deprecated call of its own, silenced in a run but raised first under "error".
@@ -154,7 +154,7 @@ def test_running_statistics_stand_still_while_batch_statistics_count() -> None:
 
 def teacher(*, accumulate: int, clip: float | None, frozen: int = 0, rho: float = RHO) -> TeacherModule:
     torch.manual_seed(0)
-    recipe = TeacherRecipe(
+    recipe = LearningRecipe(
         classifier=ClassifierSpec(backbone="test_resnet", image_size=32, embedding_dim=16, dropout=0.3, scale=30.0),
         class_counts=[10] * 7,
         steps_per_epoch=-(-5 // accumulate),

@@ -17,11 +17,12 @@ from fer_lightning.data.pictures.store import PictureStore
 from fer_lightning.data.selection import Selection
 from fer_lightning.data.splits.few_rows import few_rows
 from fer_lightning.pipeline.config import CheckTrainingRun, TrainTeacherRun
-from fer_lightning.pipeline.teachers.fitting import check_precision
-from fer_lightning.pipeline.teachers.parts import build_teacher, canonical_of, make_data, open_store, taught_rows
+from fer_lightning.pipeline.learning.fitting import check_precision
+from fer_lightning.pipeline.learning.parts import build_learner, canonical_of, make_data, open_store, taught_rows
 from fer_lightning.runs.check_report import FirstBatch, Gradients, Overfit, Pace, TrainingCheck
 from fer_lightning.runs.phases import first_phase
 from fer_lightning.training.callbacks.step_seed import StepSeed
+from fer_lightning.training.learner import LearnerModule
 from fer_lightning.training.quiet import hush_notices, without_advice
 from fer_lightning.training.recipe.config import MixingConfig
 from fer_lightning.training.recipe.starting_weights import load_starting_weights
@@ -39,7 +40,6 @@ from fer_lightning.training.sanity.verdicts import (
     judge_pace,
     judge_starting_weights,
 )
-from fer_lightning.training.teacher import TeacherModule
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ _VAL_BATCHES = 3
 """Timed to tell how long an epoch takes."""
 
 
-def try_teacher(run: CheckTrainingRun, selection: Selection) -> TrainingCheck:
+def try_learner(run: CheckTrainingRun, selection: Selection) -> TrainingCheck:
     """Measure and judge a recipe on one device; nothing is written but the pixel cache.
 
     Args:
@@ -66,7 +66,7 @@ def try_teacher(run: CheckTrainingRun, selection: Selection) -> TrainingCheck:
     lightning.seed_everything(run.run.seed, verbose=False)
     data = make_data(run, selection, store, targets=targets, draws=draws)
     phases = [first_phase(run.stage.epochs)]
-    teacher = build_teacher(run, selection, spec, num_batches=len(data.train_batches()), phases=phases)
+    teacher = build_learner(run, selection, spec, num_batches=len(data.train_batches()), phases=phases)
     weights = load_starting_weights(teacher.classifier, run.backbone, run.stage.init_from)
     start = {name: value.clone() for name, value in teacher.classifier.state_dict().items()}
     classes = count_classes(
@@ -98,7 +98,7 @@ def try_teacher(run: CheckTrainingRun, selection: Selection) -> TrainingCheck:
 
 
 def _first_steps(
-    run: TrainTeacherRun, teacher: TeacherModule, data: FerDataModule, *, num_train_batches: int
+    run: TrainTeacherRun, teacher: LearnerModule, data: FerDataModule, *, num_train_batches: int
 ) -> tuple[FirstBatch, Gradients, Pace]:
     """Train the first steps of epoch 0 as a run does."""
     log.info("checking the first batches")
@@ -137,7 +137,7 @@ def _overfit(
     sizes = [len(batch.labels) for batch in batches]
     log.info("learning %d rows by heart, %d steps at most", sum(sizes), run.check.steps)
     phases = [first_phase(plain.stage.epochs)]
-    teacher = build_teacher(plain, selection, store.spec, num_batches=run.check.steps, phases=phases)
+    teacher = build_learner(plain, selection, store.spec, num_batches=run.check.steps, phases=phases)
     teacher.classifier.load_state_dict(start)
     probe = OverfitProbe(teacher, batch_sizes=sizes, min_accuracy=run.check.min_accuracy)
     turns = [step % len(batches) for step in range(run.check.steps)]

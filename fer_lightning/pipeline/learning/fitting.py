@@ -16,15 +16,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fer_lightning.data.datamodule import FerDataModule
 from fer_lightning.errors import FerError, TrainingError
-from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.config import TrainingRun
 from fer_lightning.runs.ranks import Launcher, launcher, leads
 from fer_lightning.runs.run_dir import RunDirectory
 from fer_lightning.training.callbacks.stop_signals import StopSignals
 from fer_lightning.training.config import TrainerConfig
+from fer_lightning.training.learner import LearnerModule
 from fer_lightning.training.quiet import without_advice
 from fer_lightning.training.ranks import part_from_ranks
 from fer_lightning.training.scoring import pick_device
-from fer_lightning.training.teacher import TeacherModule
 
 _INTERRUPTED = 1
 """Lightning's exit code after Ctrl-C."""
@@ -45,7 +45,7 @@ def check_precision(options: TrainerConfig) -> None:
 
 
 def make_trainer(
-    run: TrainTeacherRun, callbacks: list[lightning.Callback], logger: TensorBoardLogger
+    run: TrainingRun, callbacks: list[lightning.Callback], logger: TensorBoardLogger
 ) -> lightning.Trainer:
     """Return the trainer of a run.
 
@@ -92,7 +92,7 @@ def _cluster_environment() -> ClusterEnvironment:
 
 def fit(
     trainer: lightning.Trainer,
-    teacher: TeacherModule,
+    learner: LearnerModule,
     data: FerDataModule,
     directory: RunDirectory,
     signals: StopSignals,
@@ -108,7 +108,7 @@ def fit(
     atexit.register(part_from_ranks)  # not now: another stage of the same command trains with the same processes
     with without_advice(), logging_redirect_tqdm(), signals:
         try:
-            trainer.fit(teacher, datamodule=data, ckpt_path=resume_from, weights_only=True)
+            trainer.fit(learner, datamodule=data, ckpt_path=resume_from, weights_only=True)
         except RuntimeError as error:  # the exchange of gradients fails on a lost connection
             code = _exit_code_of_another(trainer)
             _end_others(trainer)

@@ -1,7 +1,7 @@
-"""Everything that decides what a teacher learns, as one value that checkpoints carry in plain form."""
+"""Everything that decides what a network learns, as one value that checkpoints carry in plain form."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from pydantic import TypeAdapter
 
@@ -22,8 +22,8 @@ class PhaseSpan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherRecipe:
-    """What `TeacherModule` needs to train."""
+class LearningRecipe:
+    """What every `LearnerModule` needs to train."""
 
     classifier: ClassifierSpec
     class_counts: list[int]
@@ -50,13 +50,10 @@ class TeacherRecipe:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain scalars, lists and dicts: checkpoints load with `weights_only=True`."""
-        plain: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        plain: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
         return plain
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "TeacherRecipe":
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Return the recipe of `to_dict`."""
-        return _ADAPTER.validate_python(values)
-
-
-_ADAPTER = TypeAdapter(TeacherRecipe)
+        return TypeAdapter(cls).validate_python(values)

@@ -1,5 +1,6 @@
-"""The parts of a teacher's training, each from the typed run: rows taught, pictures, batches, network and recipe."""
+"""The parts of a network's training, each from the typed run: rows taught, pictures, batches, network and recipe."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,20 @@ from fer_lightning.data.pictures.store import PictureStore
 from fer_lightning.data.selection import Selection
 from fer_lightning.labels import NUM_CLASSES
 from fer_lightning.models.classifier import ClassifierSpec
-from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.config import TrainingRun
 from fer_lightning.runs.checkpoint import checkpoint_record
 from fer_lightning.runs.phases import Phase
+from fer_lightning.training.distillation.signal import TeacherSignal
+from fer_lightning.training.learner import LearnerModule
 from fer_lightning.training.recipe.config import RowWeights
 from fer_lightning.training.recipe.imbalance import class_weights, sampling
-from fer_lightning.training.recipe.teacher_recipe import PhaseSpan, TeacherRecipe
+from fer_lightning.training.recipe.learning_recipe import LearningRecipe, PhaseSpan
+from fer_lightning.training.recipe.student_recipe import StudentRecipe
+from fer_lightning.training.student import StudentModule
 from fer_lightning.training.teacher import TeacherModule
 
 
-def canonical_of(run: TrainTeacherRun) -> CanonicalSpec:
+def canonical_of(run: TrainingRun) -> CanonicalSpec:
     """Return the canonical picture of a run."""
     return CanonicalSpec(
         size=run.stage.image_size,
@@ -33,7 +38,7 @@ def canonical_of(run: TrainTeacherRun) -> CanonicalSpec:
     )
 
 
-def open_store(run: TrainTeacherRun, selection: Selection, spec: CanonicalSpec) -> PictureStore:
+def open_store(run: TrainingRun, selection: Selection, spec: CanonicalSpec) -> PictureStore:
     """Return the pictures of the train and val rows, from the pixel cache where it is used.
 
     Raises:
@@ -49,7 +54,7 @@ def open_store(run: TrainTeacherRun, selection: Selection, spec: CanonicalSpec) 
     )
 
 
-def taught_rows(run: TrainTeacherRun, selection: Selection) -> tuple[RowTargets, Sampling, int]:
+def taught_rows(run: TrainingRun, selection: Selection) -> tuple[RowTargets, Sampling, int]:
     """Return targets, sampler, and batches per epoch of each process.
 
     Raises:
@@ -66,9 +71,15 @@ def taught_rows(run: TrainTeacherRun, selection: Selection) -> tuple[RowTargets,
 
 
 def make_data(
-    run: TrainTeacherRun, selection: Selection, store: PictureStore, *, targets: RowTargets, draws: Sampling
+    run: TrainingRun,
+    selection: Selection,
+    store: PictureStore,
+    *,
+    targets: RowTargets,
+    draws: Sampling,
+    signal: TeacherSignal | None = None,
 ) -> FerDataModule:
-    """Return the DataModule of a run."""
+    """Return the DataModule of a run; a student's brings what its teachers say of the rows."""
     return FerDataModule(
         selection,
         store,
@@ -76,6 +87,8 @@ def make_data(
         batch_size=run.stage.batch_size,
         sampling=draws,
         targets=targets,
+        row_logits=None if signal is None else signal.row_logits,
+        negatives=None if signal is None else signal.negatives,
         seed=run.run.seed,
         num_workers=worker_count(run.data.num_workers),
     )
@@ -90,9 +103,26 @@ def _spans(phases: list[Phase]) -> list[PhaseSpan]:
     ]
 
 
-def build_teacher(
-    run: TrainTeacherRun, selection: Selection, spec: CanonicalSpec, *, num_batches: int, phases: list[Phase]
-) -> TeacherModule:
+def _student_recipe(common: LearningRecipe, signal: TeacherSignal, *, num_rows: int) -> StudentRecipe:
+    return StudentRecipe(
+        **{item.name: getattr(common, item.name) for item in fields(common)},
+        distillation=signal.config,
+        fusion=signal.fusion,
+        kd_temperature=signal.kd_temperature,
+        ensemble_sha256=signal.ensemble_sha256,
+        num_rows=num_rows,
+    )
+
+
+def build_learner(
+    run: TrainingRun,
+    selection: Selection,
+    spec: CanonicalSpec,
+    *,
+    num_batches: int,
+    phases: list[Phase],
+    signal: TeacherSignal | None = None,
+) -> LearnerModule:
     """Return the network with random weights from torch's generator, and its recipe.
 
     Args:
@@ -101,6 +131,7 @@ def build_teacher(
         spec: its canonical picture.
         num_batches: per epoch and process.
         phases: epochs under one schedule each.
+        signal: what a student is taught by; None: a teacher is built.
 
     Raises:
         FerError: a network that cannot be built so, or a loss that needs rows of every class.
@@ -118,7 +149,7 @@ def build_teacher(
         attention=run.backbone.attention.value,
         drop_path=run.backbone.drop_path,
     )
-    recipe = TeacherRecipe(
+    common = LearningRecipe(
         classifier=classifier,
         class_counts=counts,
         steps_per_epoch=-(-num_batches // run.stage.accumulate),
@@ -132,13 +163,15 @@ def build_teacher(
         class_weights=class_weights(run.imbalance, counts),
         weights_from_epoch=run.imbalance.weights_from_epoch,
     )
-    teacher = TeacherModule(
-        recipe=recipe.to_dict(),
-        record=checkpoint_record(
-            classifier, spec, manifest_sha256=selection.manifest.sha256, ema_decay=run.optimizer.ema_decay
-        ),
-        accumulate=run.stage.accumulate,
+    record = checkpoint_record(
+        classifier, spec, manifest_sha256=selection.manifest.sha256, ema_decay=run.optimizer.ema_decay
     )
+    learner: LearnerModule
+    if signal is None:
+        learner = TeacherModule(recipe=common.to_dict(), record=record, accumulate=run.stage.accumulate)
+    else:
+        recipe = _student_recipe(common, signal, num_rows=len(selection.manifest))
+        learner = StudentModule(recipe=recipe.to_dict(), record=record, accumulate=run.stage.accumulate)
     if run.trainer.channels_last:
-        teacher.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return teacher
+        learner.classifier.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return learner

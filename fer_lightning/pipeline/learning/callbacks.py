@@ -1,11 +1,11 @@
-"""The callbacks of a teacher's training, in the order they act."""
+"""The callbacks of a network's training, in the order they act."""
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from fer_lightning.data.pictures.canonical import CanonicalSpec
-from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.config import TrainingRun
 from fer_lightning.runs.artifacts import AlignmentReport
 from fer_lightning.runs.run_dir import RunDirectory
 from fer_lightning.training.callbacks import (
@@ -33,15 +33,15 @@ from fer_lightning.training.config import WeightStatistics
 from fer_lightning.training.judging import Judge
 
 
-def _weight_statistics(run: TrainTeacherRun, directory: RunDirectory) -> list[lightning.Callback]:
+def _weight_statistics(run: TrainingRun, directory: RunDirectory) -> list[lightning.Callback]:
     if run.trainer.weight_statistics is WeightStatistics.none:
         return []
     head_only = run.trainer.weight_statistics is WeightStatistics.head
     return [weight_statistics.WeightStatistics(directory.path / "weightstatistics.csv", head_only=head_only)]
 
 
-def teacher_callbacks(
-    run: TrainTeacherRun,
+def learner_callbacks(
+    run: TrainingRun,
     directory: RunDirectory,
     judge: Judge,
     spec: CanonicalSpec,

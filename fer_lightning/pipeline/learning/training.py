@@ -1,4 +1,4 @@
-"""The slow half of `train_teacher`: network, callbacks and trainer, once the rows and the directory are sure."""
+"""The slow half of a training: network, callbacks and trainer, once the rows and the directory are sure."""
 
 import logging
 from pathlib import Path
@@ -9,34 +9,39 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from fer_lightning.data.datamodule import worker_count
 from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.data.selection import Selection
-from fer_lightning.errors import FinishedRunError
-from fer_lightning.pipeline.config import TrainTeacherRun
-from fer_lightning.pipeline.teachers.callbacks import teacher_callbacks
-from fer_lightning.pipeline.teachers.fitting import check_precision, fit, make_trainer
-from fer_lightning.pipeline.teachers.parts import build_teacher, canonical_of, make_data, open_store, taught_rows
-from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact
+from fer_lightning.errors import FerError, FinishedRunError
+from fer_lightning.pipeline.config import TrainingRun
+from fer_lightning.pipeline.learning.callbacks import learner_callbacks
+from fer_lightning.pipeline.learning.fitting import check_precision, fit, make_trainer
+from fer_lightning.pipeline.learning.parts import build_learner, canonical_of, make_data, open_store, taught_rows
+from fer_lightning.runs.artifacts import AlignmentReport, ReliabilityMetrics, read_artifact, write_artifact
 from fer_lightning.runs.checkpoint import read_checkpoint
+from fer_lightning.runs.distillation import DISTILLATION_FILE, DistillationRecord, changes_of_lesson
 from fer_lightning.runs.finished import final_files_match
 from fer_lightning.runs.phases import finished_epochs
 from fer_lightning.runs.provenance import describe_alignment
 from fer_lightning.runs.run_dir import RunDirectory, flat_values
 from fer_lightning.training.callbacks import final_reliability, onnx_export, stop_signals
+from fer_lightning.training.distillation.signal import TeacherSignal
 from fer_lightning.training.judging import Judge
+from fer_lightning.training.learner import LearnerModule
 from fer_lightning.training.quiet import hush_notices
 from fer_lightning.training.recipe.starting_weights import load_starting_weights
 from fer_lightning.training.scoring import pick_device
-from fer_lightning.training.teacher import TeacherModule
 
 log = logging.getLogger(__name__)
 
 
-def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirectory) -> ReliabilityMetrics | None:
-    """Train, or continue, a teacher in its locked directory.
+def fit_learner(
+    run: TrainingRun, selection: Selection, directory: RunDirectory, signal: TeacherSignal | None = None
+) -> ReliabilityMetrics | None:
+    """Train, or continue, a teacher or a student in its locked directory.
 
     Args:
         run: the typed run.
         selection: its rows.
         directory: its directory, locked.
+        signal: what a student is taught by; None: a teacher is trained.
 
     Returns:
         The figures of best and last; None in a process that only computes, as the first one of the run judges.
@@ -51,12 +56,16 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
     lightning.seed_everything(run.run.seed, verbose=False)
     spec = canonical_of(run)
     targets, draws, num_batches = taught_rows(run, selection)
-    teacher = build_teacher(run, selection, spec, num_batches=num_batches, phases=directory.phases)
-    alignment = _alignment(run, selection, directory, spec, teacher)
+    learner = build_learner(
+        run, selection, spec, num_batches=num_batches, phases=directory.phases, signal=signal
+    )
+    if signal is not None:
+        _keep_lesson(directory, signal)
+    alignment = _alignment(run, selection, directory, spec, learner)
     store = open_store(run, selection, spec)
-    data = make_data(run, selection, store, targets=targets, draws=draws)
+    data = make_data(run, selection, store, targets=targets, draws=draws, signal=signal)
     if run.trainer.compile:
-        teacher.classifier.backbone.compile()
+        learner.classifier.backbone.compile()
     judge = Judge(
         selection=selection,
         split="val",
@@ -68,11 +77,11 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
     logger = TensorBoardLogger(directory.path, name="", version="", default_hp_metric=False)
     final = final_reliability.FinalReliability(directory, judge, pick_device(run.trainer.accelerator))
     signals = stop_signals.StopSignals()
-    callbacks = teacher_callbacks(run, directory, judge, spec, logger, alignment, signals)
+    callbacks = learner_callbacks(run, directory, judge, spec, logger, alignment, signals)
     if directory.writes:
         callbacks += [final, *([onnx_export.OnnxExport(directory)] if run.trainer.onnx else [])]
     trainer = make_trainer(run, callbacks, logger)
-    fit(trainer, teacher, data, directory, signals)
+    fit(trainer, learner, data, directory, signals)
     if not directory.writes:
         return None
     if final.metrics is None:
@@ -85,7 +94,26 @@ def fit_teacher(run: TrainTeacherRun, selection: Selection, directory: RunDirect
     return final.metrics
 
 
-def _refuse_finished(run: TrainTeacherRun, directory: RunDirectory) -> None:
+def _keep_lesson(directory: RunDirectory, signal: TeacherSignal) -> None:
+    """Write who teaches a new run; a resumed one must be taught by the same.
+
+    Raises:
+        FerError: it is not.
+    """
+    file = directory.path / DISTILLATION_FILE
+    if not directory.resuming:
+        if directory.writes:
+            write_artifact(file, signal.record)
+        return
+    changes = changes_of_lesson(read_artifact(file, DistillationRecord), signal.record)
+    if changes:
+        raise FerError(
+            f"{directory.path} was taught by something else before it was interrupted: {'; '.join(changes)}. Bring that back, or "
+            "train another student with run.tag=<name>"
+        )
+
+
+def _refuse_finished(run: TrainingRun, directory: RunDirectory) -> None:
     """A run that is over is not resumed: a zero-step run that exits 0 would look like training."""
     if not directory.resuming:
         return
@@ -105,15 +133,15 @@ def _refuse_finished(run: TrainTeacherRun, directory: RunDirectory) -> None:
 
 
 def _alignment(
-    run: TrainTeacherRun, selection: Selection, directory: RunDirectory, spec: CanonicalSpec, teacher: TeacherModule
+    run: TrainingRun, selection: Selection, directory: RunDirectory, spec: CanonicalSpec, learner: LearnerModule
 ) -> AlignmentReport:
     """Load the starting weights of a new run; a resumed one has its own, and keeps the record of how it started."""
     if directory.resuming:
         weights = read_artifact(directory.alignment_report, AlignmentReport).starting_weights
     else:
-        weights = load_starting_weights(teacher.classifier, run.backbone, run.stage.init_from)
+        weights = load_starting_weights(learner.classifier, run.backbone, run.stage.init_from)
     pipeline = None if run.augmentation.pipeline is None else Path(run.augmentation.pipeline)
-    num_parameters = sum(parameter.numel() for parameter in teacher.classifier.parameters())
+    num_parameters = sum(parameter.numel() for parameter in learner.classifier.parameters())
     return describe_alignment(
         run.name, selection, spec, weights, num_parameters=num_parameters, augmentation_pipeline=pipeline
     )
