@@ -60,13 +60,19 @@ def teacher(*overrides: str) -> TrainTeacherRun:
     return run
 
 
+TEACHERS = {name: ("distillation.softlabels=s",) for name in ("student_kd", "student_dkd")} | {
+    name: ("comparison.softlabels=s",) for name in ("student_comparison", "small_student_comparison")
+}
+"""What an experiment leaves to the command line."""
+
+
 def test_experiments_are_found() -> None:
     assert {*STAGE_A_BACKBONES, *STAGE_B_BACKBONES, "demo"} <= set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_composes(name: str) -> None:
-    run = run_of(f"+experiment={name}")
+    run = run_of(f"+experiment={name}", *TEACHERS.get(name, ()))
     assert type(run) is RUN_TYPES[run.task]
 
 
@@ -424,6 +430,204 @@ REFUSALS = [
     (("stage=b", "backbone.pretrained=false"), "stage stageB continues another run: stage.init_from="),
     (("stage=b",), "stage stageB continues another run: stage.init_from="),
     (("stage.epochs='???'",), "required and not set: stage.epochs=<value>"),
+    (
+        (
+            "task=distill_student",
+            "distillation.name=a/b",
+        ),
+        "distillation.name may hold letters",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation.ce_weight=-1",
+        ),
+        "distillation.ce_weight must be at least 0, got -1",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.softlabels=s",
+            "distillation.kd_temperature=0",
+        ),
+        "distillation.kd_temperature must be positive, got 0",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation.target_entropy=1",
+        ),
+        "distillation.target_entropy must lie in",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation.curriculum_epochs=0",
+        ),
+        "distillation.curriculum_epochs must be at least 1",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.softlabels=s",
+            "distillation.ensemble=e",
+        ),
+        "distillation.softlabels and distillation.ensemble are different teachers",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation.ce_weight=0",
+        ),
+        "leaves nothing to learn",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+        ),
+        "distillation.objective=kd needs a teacher",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.ensemble=e",
+            "distillation.views=true",
+        ),
+        "distillation.views has no effect without soft labels",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.self_teaching=true",
+            "distillation.teacher_calibration=temperature",
+        ),
+        "distillation.teacher_calibration has no effect",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.ensemble=e",
+            "distillation.temperature_rule=entropy",
+        ),
+        "looks at all targets beforehand",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.softlabels=s",
+            "distillation.weight=0",
+        ),
+        "distillation=none trains on labels alone",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=nkd",
+            "distillation.softlabels=s",
+            "distillation.standardize=true",
+        ),
+        "not for nkd",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.softlabels=s",
+            "distillation.target_class=teacher",
+        ),
+        "distillation.target_class is for objective dkd or nkd",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=multi_level",
+            "distillation.softlabels=s",
+            "distillation.temperature_rule=entropy",
+        ),
+        "has temperatures of its own",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.softlabels=s",
+            "distillation.temperature_rule=entropy",
+            "distillation.standardize=true",
+        ),
+        "is of logits as they are",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.softlabels=s",
+            "distillation.temperature_rule=curriculum",
+            "distillation.kd_temperature=1",
+        ),
+        "starts between 1 and curriculum_max_temperature=20",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.softlabels=s",
+            "mixing=mixup",
+        ),
+        "mixing makes pictures that no stored logits are of",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=dkd",
+            "distillation.ensemble=e",
+            "mixing=mixup",
+        ),
+        "sets one class apart, and a mixed picture has two",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.ensemble=e",
+            "mixing=cutmix",
+            "distillation.teacher_weighting=loss",
+        ),
+        "by the label of a row, and a mixed picture has two",
+    ),
+    (
+        (
+            "task=distill_student",
+            "mixing=mixup",
+            "distillation.negative_weight=1",
+        ),
+        "distillation.negative_weight is of a row's own picture",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.softlabels=s",
+            "distillation.views=true",
+            "augmentation=strong",
+        ),
+        "distillation.views shows pictures as the teachers saw them",
+    ),
+    (
+        (
+            "task=distill_student",
+            "distillation=kd",
+            "distillation.self_teaching=true",
+            "optimizer.sam_rho=0.05",
+        ),
+        "distillation.self_teaching and optimizer.sam_rho do not go together",
+    ),
 ]
 
 

@@ -25,14 +25,16 @@ LINES = {
     "training": 5,
     "pipeline": 6,
     "config": 7,
-    "__main__": 8,
+    "launch": 8,
+    "__main__": 9,
 }
 BOTTOM = {"fer_lightning", "allocator", "labels", "errors", "files", "torchvision_ops"}
 ONLY_IN = {
     "timm": ("fer_lightning.models",),
     "lightning": ("fer_lightning.data.datamodule", "fer_lightning.training", "fer_lightning.pipeline"),
-    "hydra": ("fer_lightning.config", "fer_lightning.__main__"),
-    "omegaconf": ("fer_lightning.config", "fer_lightning.__main__"),
+    "hydra": ("fer_lightning.config", "fer_lightning.launch", "fer_lightning.__main__"),
+    "omegaconf": ("fer_lightning.config", "fer_lightning.launch", "fer_lightning.__main__"),
+    "optuna": ("fer_lightning.launch",),
 }
 FUNCTIONAL_MAY_IMPORT = {"torch", "numpy", "scipy"}
 

@@ -30,9 +30,9 @@ def multi_level_loss(student_logits: Tensor, teacher_logits: Tensor, *, kd_tempe
         class    = ||Q^T Q - P^T P||_F^2 / C          (C, C): how often two classes are thought of together
 
     with P, Q (N, C) the softmax of teacher and student logits / T, and p_i, q_i their rows. T^2 multiplies the
-    instance level only, and the levels have equal weights, both as in the authors' code. The matrix levels are sums over
-    entries: the batch level grows as N, the class level as N^2, so in large batches of few classes the latter outweighs
-    the rest.
+    instance level only, and the levels have equal weights, both as in the authors' code. The matrix levels are sums
+    over entries: the batch level grows as N, the class level as N^2, so in large batches of few classes the latter
+    outweighs the rest.
 
     Where it departs from the paper: the mean over temperatures, not the sum, so that the loss keeps its size whatever
     their number; one picture of a row, not a weak and a strong view; no level leaves out confident rows or classes.

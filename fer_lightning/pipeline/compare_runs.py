@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fer_lightning.errors import FerError
 from fer_lightning.pipeline.config import CompareRunsRun, Comparison
-from fer_lightning.pipeline.sweeps.leaderboard_files import attempt, listed, publish, with_refused
+from fer_lightning.pipeline.sweeps.leaderboard_files import attempt, listed, publish
 from fer_lightning.runs.comparison import compare
 from fer_lightning.runs.ensemble_comparison import compare_ensembles
 from fer_lightning.runs.ensemble_file import is_ensemble
@@ -46,23 +46,6 @@ def compare_runs(run: CompareRunsRun) -> None:
         runs, folder, split_by_rows=run.compare.split_by_rows, baseline=run.compare.baseline, left_out=left_out
     )
     publish(board, folder)
-
-
-def compare_sweep(sweep_dir: Path, refused: Sequence[tuple[str, str, Sequence[Path]]]) -> None:
-    """Compare the trained runs of a sweep once its jobs have ended; without a finished one there is nothing to say.
-
-    Args:
-        sweep_dir: folder of the sweep.
-        refused: job, reason and run directories, of jobs that did not get to their end.
-
-    Raises:
-        FerError: the folder cannot be written.
-    """
-    runs, left_out = attempt(_inside(sweep_dir), read_finished_run)
-    if not runs:
-        log.warning("%s holds no finished run: nothing to compare", sweep_dir)
-        return
-    publish(compare(runs, sweep_dir, split_by_rows=True, left_out=with_refused(left_out, refused)), sweep_dir)
 
 
 def _compare_ensembles(given: Comparison, directories: Sequence[Path], ensembles: Sequence[Path]) -> None:

@@ -27,8 +27,7 @@ def _train(plan: ComparisonPlan) -> None:
     left = [(number, student) for number, student in enumerate(plan.students, start=1) if not is_finished(student)]
     log.info("%d students, %d of them finished", total, total - len(left))
     for place, (number, student) in enumerate(left):
-        ahead = len(left) - place
-        about = f", about {duration(sum(seconds) / len(seconds) * ahead)} for {ahead} more" if seconds else ""
+        about = f", about {duration(sum(seconds) / len(seconds) * (len(left) - place))} left" if seconds else ""
         log.info("student %d of %d: %s%s", number, total, student.title, about)
         whole, start = not has_begun(student), time.perf_counter()
         try:
@@ -63,16 +62,16 @@ def _judge(run: CompareStudentsRun, plan: ComparisonPlan, ensemble: "ScoredEnsem
 
 def _write(run: CompareStudentsRun, comparison: "StudentComparison") -> None:
     """Write every file; `student_comparison.json` last, so that it stands for the others."""
-    from fer_lightning.reports.figures import save_figure
-    from fer_lightning.reports.student_comparison_figure import student_comparison_figure
-    from fer_lightning.reports.student_comparison_page import csv_text, markdown_page
+    from fer_lightning.reports.student_comparison_csv import csv_text
+    from fer_lightning.reports.student_comparison_figure import write_student_comparison_figure
+    from fer_lightning.reports.student_comparison_page import markdown_page
     from fer_lightning.runs.artifacts import write_artifact
 
     file = run.directory / STUDENT_COMPARISON_FILE
     file.unlink(missing_ok=True)
     write_text_atomically(file.with_suffix(".md"), markdown_page(comparison))
     write_text_atomically(file.with_suffix(".csv"), csv_text(comparison))
-    save_figure(file.with_suffix(".png"), student_comparison_figure(comparison))
+    write_student_comparison_figure(run.directory, comparison)
     write_artifact(file, comparison)
 
 

@@ -17,7 +17,7 @@ from fer_lightning.runs.student_comparison import ArmFigure, JudgedSplit, Studen
 _BLUE, _ORANGE, _GREY, _RED = "#2b6cb0", "#c05621", "#718096", "#c53030"
 _PANELS = {"macro_f1": "macro-F1", "minority_f1": "minority-F1", "nll": "NLL", "ece": "ECE"}
 _BOTH_KINDS = ("nll", "ece")
-_FAR = 2.0  # times the wider range: raw and calibrated figures so far apart would squeeze each other
+_MOST_ROOM = 4.0  # times its own range: more, and a kind of figures is squeezed
 _DOTS_BELOW = 0.14  # of a row
 
 
@@ -63,7 +63,7 @@ def _main(judged: JudgedSplit, name: str, *, scaled: bool) -> _Kind:
 def _draw(axes: Axes, kind: _Kind, baseline: int) -> None:
     """Draw mean, interval and seeds of each arm, the baseline's mean and the ensemble as lines."""
     if math.isfinite(kind.arms[baseline].mean):
-        axes.axvline(kind.arms[baseline].mean, color=_GREY, linewidth=0.8, alpha=0.7, zorder=0)
+        axes.axvline(kind.arms[baseline].mean, color=kind.colour, linewidth=0.8, alpha=0.5, zorder=0)
     if kind.ensemble is not None and math.isfinite(kind.ensemble):
         axes.axvline(kind.ensemble, color=kind.ensemble_colour, linestyle=kind.ensemble_line, linewidth=1.4)
     for row, arm in enumerate(kind.arms):
@@ -76,10 +76,11 @@ def _draw(axes: Axes, kind: _Kind, baseline: int) -> None:
         axes.plot(seeds, [place + _DOTS_BELOW] * len(seeds), ".", color=kind.colour, markersize=4, alpha=0.85)
 
 
-def _far_apart(first: _Kind, second: _Kind) -> bool:
+def _squeezed(first: _Kind, second: _Kind) -> bool:
+    """Whether one axis for both would leave one of them no room."""
     (low, high), (other_low, other_high) = first.ends(), second.ends()
-    gap = max(low, other_low) - min(high, other_high)
-    return gap > _FAR * max(high - low, other_high - other_low)
+    both = max(high, other_high) - min(low, other_low)
+    return both > _MOST_ROOM * min(high - low, other_high - other_low)
 
 
 def _panel(axes: Axes, judged: JudgedSplit, name: str, baseline: int) -> None:
@@ -90,9 +91,10 @@ def _panel(axes: Axes, judged: JudgedSplit, name: str, baseline: int) -> None:
     axes.set_title(_PANELS[name], fontsize=11, pad=8)
     if scaled:
         raw = _raw(judged, name, 0.12)
-        twin = axes.twiny() if _far_apart(main, raw) else axes
+        twin = axes.twiny() if _squeezed(main, raw) else axes
         _draw(twin, raw, baseline)
         if twin is not axes:
+            twin.margins(x=0.14)  # else both kinds' outermost lines would fall together
             axes.set_xlabel("calibrated", color=_BLUE)
             axes.tick_params(axis="x", colors=_BLUE)
             twin.set_xlabel("raw", color=_ORANGE)
@@ -106,7 +108,7 @@ def _legend(judged: JudgedSplit) -> list[Artist]:
     shown: list[Artist] = [
         Line2D([], [], color=_BLUE, marker="o", markersize=5.5, label="mean over seeds, interval over rows"),
         Line2D([], [], color=_BLUE, marker=".", linestyle="none", label="a seed"),
-        Line2D([], [], color=_GREY, linewidth=0.8, label="baseline"),
+        Line2D([], [], color=_BLUE, linewidth=0.8, alpha=0.5, label="mean of the baseline"),
     ]
     if any(arm.scaled is not None for arm in judged.arms.values()):
         label = "raw (filled: calibrated)"

@@ -1,7 +1,4 @@
-"""A comparison of students as console text, Markdown and CSV."""
-
-import csv
-import io
+"""A comparison of students as console text and Markdown."""
 
 from fer_lightning.reports.leaderboard_cells import NONE, bare, cell, markdown_table
 from fer_lightning.reports.student_comparison_text import (
@@ -32,10 +29,20 @@ _CALIBRATED = ("nll", "ece", "brier")
 _ENSEMBLE = "ensemble"
 
 
+def _any_scaled(judged: JudgedSplit) -> bool:
+    return any(arm.scaled is not None for arm in judged.arms.values())
+
+
 def _columns(judged: JudgedSplit, names: tuple[str, ...]) -> list[tuple[str, bool]]:
     """Return figures to show, with whether they are calibrated; those of present classes where a class is absent."""
     shown = [name for name in names if name != "macro_f1_present" or judged.absent_classes]
-    return [(name, scaled) for name in shown for scaled in ((False, True) if name in _CALIBRATED else (False,))]
+    both = (False, True) if _any_scaled(judged) else (False,)
+    return [(name, scaled) for name in shown for scaled in (both if name in _CALIBRATED else (False,))]
+
+
+def _deployed(judged: JudgedSplit, names: tuple[str, ...]) -> list[tuple[str, bool]]:
+    """Return figures to show, calibrated where that changes them."""
+    return [(name, name in _CALIBRATED and _any_scaled(judged)) for name in names]
 
 
 def _own(judged: JudgedArm, name: str, *, scaled: bool) -> ArmFigure | None:
@@ -66,8 +73,8 @@ def _arm_name(comparison: StudentComparison, name: str) -> str:
 def heading(judged: JudgedSplit) -> str:
     """Return which rows a table is of."""
     absent = f"; no rows of {', '.join(judged.absent_classes)}" if judged.absent_classes else ""
-    rows = f"{judged.split} rows {judged.row_set_fingerprint[:8]} (n={judged.n} in {judged.num_groups} linked groups{absent})"
-    return rows
+    groups = f"n={judged.n} in {judged.num_groups} linked groups"
+    return f"{judged.split} rows {judged.row_set_fingerprint[:8]} ({groups}{absent})"
 
 
 def _retention(judged: JudgedArm) -> str:
@@ -92,8 +99,7 @@ def _figures_on_console(comparison: StudentComparison, judged: JudgedSplit) -> s
 
 
 def _differences_on_console(judged: JudgedSplit) -> str:
-    columns = _columns(judged, ("macro_f1", "minority_f1", "nll", "ece"))
-    deployed = [(name, scaled) for name, scaled in columns if scaled or name not in _CALIBRATED]
+    deployed = _deployed(judged, ("macro_f1", "minority_f1", "nll", "ece"))
     header = ["less baseline, over rows", *(_label(name, scaled=scaled) for name, scaled in deployed)]
     header[2:2] = ["p", "over rows and seeds"]
     rows = []
@@ -195,47 +201,3 @@ def markdown_page(comparison: StudentComparison) -> str:
             _markdown_differences(judged),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _csv_lines(judged: JudgedSplit) -> list[list[object]]:
-    lines: list[list[object]] = []
-    for name, arm in judged.arms.items():
-        for kind, figures in (("raw", arm.raw), ("scaled", arm.scaled)):
-            for figure, own in ({} if figures is None else figures.figures).items():
-                values = " ".join(map(str, own.values))
-                change = _change(arm, figure, scaled=kind == "scaled")
-                cells: list[object] = [name, kind, figure, own.mean, own.low, own.high, values]
-                if change is not None:
-                    cells += [change.difference, change.low, change.high, change.p_value]
-                    cells += [" ".join(map(str, change.values)), change.deviation]
-                    cells += [change.low_of_seeds, change.high_of_seeds]
-                    cells += [change.low_of_rows_and_seeds, change.high_of_rows_and_seeds]
-                lines.append(cells)
-        lines.append([name, "raw", "retention", arm.retention])
-    if judged.ensemble is not None:
-        for kind, of_kind in (("raw", judged.ensemble.raw), ("scaled", judged.ensemble.scaled)):
-            lines += [[_ENSEMBLE, kind, figure, value] for figure, value in (of_kind or {}).items()]
-    return lines
-
-
-def csv_text(comparison: StudentComparison) -> str:
-    """Return one line for each split, arm and figure, raw and calibrated; empty where something is not known."""
-    header = ["split", "row_set_fingerprint", "n", "arm", "kind", "figure", "mean", "low", "high", "values"]
-    header += [
-        "difference",
-        "difference_low",
-        "difference_high",
-        "p_value",
-        "difference_values",
-        "difference_deviation",
-    ]
-    header += ["difference_low_of_seeds", "difference_high_of_seeds"]
-    header += ["difference_low_of_rows_and_seeds", "difference_high_of_rows_and_seeds"]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(header)
-    for judged in comparison.splits:
-        for cells in _csv_lines(judged):
-            line = [judged.split, judged.row_set_fingerprint, judged.n, *cells]
-            writer.writerow([*line, *[None] * (len(header) - len(line))])
-    return file.getvalue()

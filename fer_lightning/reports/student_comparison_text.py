@@ -97,16 +97,16 @@ def what_intervals_cover(judged: JudgedSplit, num_seeds: int) -> list[str]:
     share, seeds = f"{100 * judged.confidence:g} %", f"{num_seeds} seed{'s' * (num_seeds != 1)}"
     notes = [
         f"figures are means over {seeds}; differences are arm less baseline, seed by seed",
-        f"over rows ({share}, bootstrap of {judged.num_resamples} resamples by linked rows, all networks on the same ones): what "
-        "other rows of the same kind would show of the very networks that were trained; p-values swap rows between the arms",
+        f"over rows ({share}, {judged.num_resamples} resamples of linked rows): what other rows would show of the networks trained",
+        "of ECE alone the interval is of the true error, and may lie below the figure: chance alone makes an ECE larger than it is",
+        "p-values: rows swapped between the arms, linked ones and all seeds together",
     ]
     if num_seeds == 1:
         return [*notes, "one seed says nothing about what another one would give"]
     return [
         *notes,
         f"over seeds ({share}, Student t): what other seeds would show on these very rows",
-        f"over rows and seeds ({share}, conservative): what other seeds would show on other rows; the one to go by for the way of "
-        "training itself",
+        f"over rows and seeds ({share}, conservative): what other seeds would show on other rows, so what is true of the objective",
     ]
 
 
@@ -130,9 +130,10 @@ def verdict_text(comparison: StudentComparison) -> list[str]:
     how = "calibrated" if verdict.calibrated else "raw"
     beats = "beats" if verdict.macro_f1.met else "does not beat"
     same = "" if verdict.judged_on != verdict.chosen_on else ", which has chosen it and flatters it"
+    outcome = f"{beats} {verdict.baseline} on {verdict.judged_on}{same}"
+    reached = "all targets are met" if verdict.all_met else "not all targets are met"
     lines = [
-        f"{verdict.arm}, the best distilled arm by {verdict.chosen_on} macro-F1, {beats} {verdict.baseline} on "
-        f"{verdict.judged_on}{same}; {'all targets are met' if verdict.all_met else 'not all targets are met'}",
+        f"{verdict.arm}, the best distilled arm by {verdict.chosen_on} macro-F1, {outcome}; {reached}",
         _against(verdict, judged, "macro_f1", verdict.macro_f1, "macro-F1 higher, interval over rows above 0"),
         _against(verdict, judged, "nll", verdict.nll, f"NLL lower ({how})"),
         _against(verdict, judged, "ece", verdict.ece, f"ECE lower ({how})"),

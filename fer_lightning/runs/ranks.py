@@ -9,6 +9,7 @@ from enum import Enum
 from fer_lightning.errors import FerError
 
 _WATCH_SECONDS = 2.0
+_WATCH_NAME = "parent-watch"
 
 
 class Launcher(Enum):
@@ -81,7 +82,13 @@ def slurm_job() -> str | None:
 def end_with_parent() -> None:
     """Let a process that the first one started end with it, even where that one is killed: nobody else would end it."""
     if launcher() is Launcher.own and os.environ.get("LOCAL_RANK", "0") != "0":
-        threading.Thread(target=_watch, args=(os.getppid(),), name="parent-watch", daemon=True).start()
+        watch_parent()
+
+
+def watch_parent() -> None:
+    """End this process with the one that started it, even where that one is killed."""
+    if all(thread.name != _WATCH_NAME for thread in threading.enumerate()):
+        threading.Thread(target=_watch, args=(os.getppid(),), name=_WATCH_NAME, daemon=True).start()
 
 
 def _node_rank() -> str:

@@ -89,7 +89,8 @@ class ArmFigure:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     mean: float
     low: float
-    """Interval of the mean over other rows of the same kind, for the very networks that were trained."""
+    """Interval of the mean over other rows of the same kind, for the very networks that were trained; of ECE it may lie
+    below the mean, since chance alone makes an ECE larger than it is."""
     high: float
     values: list[float]
     """Of each seed."""

@@ -21,6 +21,7 @@ from fer_lightning.runs.config import RunConfig
 from fer_lightning.runs.lock import RunLock
 from tests.runs.finished_ensembles import OTHER_ROWS, write_ensemble, write_softlabels
 from tests.runs.finished_runs import metrics, teacher, write_finished_run
+from tests.runs.finished_students import student, write_student
 
 
 def archived(root: Path, *runs: Path | str, tag: str | None = None, **options: object) -> None:
@@ -439,3 +440,21 @@ def test_half_a_line_in_the_log_is_passed_over(root: Path, caplog: pytest.LogCap
     archived(root, root / "ensembles" / "weak")
     assert events(root) == [("started", "ensembles/weak"), ("done", "ensembles/weak")]
     assert "line 1" in caplog.text
+
+
+def test_what_taught_a_student_stays_until_the_student_goes(root: Path) -> None:
+    weak = root / "ensembles" / "weak"
+    labels = write_softlabels(root, "labels", weak, 0.5)
+    write_softlabels(root, "best-labels", root / "ensembles" / "best", 0.8)
+    best, worse = (
+        write_student(root, student(seed, softlabels=str(labels)), metrics(macro_f1))
+        for seed, macro_f1 in ((1, 0.7), (2, 0.6))
+    )
+    message = refusals(root, labels, best)
+    assert f"labels: referred to by {root}/students/{best.name}" in message
+    assert "the best of students on val rows fafafafa (n=51)" in message
+    archived(root, worse)
+    assert in_archive(root) == [f"students/{worse.name}"]
+    write_student(root, student(3), metrics(0.9))
+    archived(root, weak, labels, best)
+    assert "softlabels/labels" in in_archive(root)

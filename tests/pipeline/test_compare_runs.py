@@ -14,6 +14,7 @@ from fer_lightning.runs.evaluation_board import EvaluationBoard
 from fer_lightning.runs.leaderboard import Leaderboard
 from tests.runs.finished_evaluations import write_evaluation
 from tests.runs.finished_runs import metrics, teacher, write_finished_run
+from tests.runs.finished_students import student, write_student
 
 
 def two_seeds(root: Path) -> list[Path]:
@@ -204,3 +205,27 @@ def test_a_leaderboard_of_evaluations_is_not_written_into_a_run_directory(tmp_pa
     path = write_evaluation(run / "evaluations" / "a", run / "best.pt")
     with pytest.raises(FerError, match="is inside the run directory"):
         evaluations_compared([str(path)])
+
+
+@pytest.mark.parametrize("pattern", ["{root}", "{root}/students", "{root}/students/*"])
+def test_folders_of_students_are_compared_as_those_of_teachers(tmp_path: Path, pattern: str) -> None:
+    for seed in (1, 2):
+        write_student(tmp_path, student(seed))
+    compared([pattern.format(root=tmp_path)])
+    (recipe,) = board(tmp_path / "students").tables[0].recipes
+    assert recipe.seeds == [1, 2]
+
+
+def test_students_are_compared_where_they_are_named_only(tmp_path: Path) -> None:
+    two_seeds(tmp_path)
+    write_student(tmp_path, student(3))
+    compare_runs(CompareRunsRun(run=RunConfig(root=str(tmp_path))))
+    assert [recipe.seeds for recipe in board(tmp_path / "teachers").tables[0].recipes] == [[1, 2]]
+
+
+def test_teachers_and_students_are_compared_on_the_same_rows(tmp_path: Path) -> None:
+    two_seeds(tmp_path)
+    write_student(tmp_path, student(3), metrics(0.9))
+    compared([str(tmp_path)])
+    tasks = [recipe.options["task"] for recipe in board(tmp_path).tables[0].recipes]
+    assert tasks == ["distill_student", "train_teacher"]

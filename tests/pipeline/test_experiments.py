@@ -7,7 +7,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from fer_lightning.config import conf_dir, register_schemas, to_run
-from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.config import DistillStudentRun, TrainTeacherRun
+from fer_lightning.pipeline.distill_student import distill_student
 from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
 from fer_lightning.pipeline.fuse_ensemble import fuse_ensemble
 from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
@@ -15,10 +16,16 @@ from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.pipeline.train_two_stage import train_two_stage
 from fer_lightning.runs.artifacts import ReliabilityMetrics, read_artifact
 from fer_lightning.runs.ensemble import Ensemble
+from fer_lightning.runs.history import History
 from tests.runs.stored_teachers import write_teachers
 
 EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
-ONE_STAGE = [name for name in EXPERIMENTS if not name.startswith("two_stage") and "ensemble" not in name]
+STUDENTS = [name for name in EXPERIMENTS if "student" in name and "comparison" not in name]
+ONE_STAGE = [
+    name
+    for name in EXPERIMENTS
+    if not name.startswith("two_stage") and "ensemble" not in name and "student" not in name
+]
 ENSEMBLES = [name for name in EXPERIMENTS if "ensemble" in name]
 TWO_STAGES = [name for name in EXPERIMENTS if name.startswith("two_stage")]
 FAMILIES = {
@@ -115,6 +122,22 @@ def test_every_ensemble_is_fused_from_logits_at_hand(name: str, tmp_path: Path) 
     assert sum(weights) == pytest.approx(1)
     if documented.ensemble.weights:
         assert weights == documented.ensemble.weights
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_every_student_recipe_trains_a_tiny_network(name: str, toy_manifest: Path, tmp_path: Path) -> None:
+    register_schemas()
+    small = ["backbone.name=test_efficientnet", "backbone.short=TOY", "backbone.embedding_dim=32", "stage.image_size=32"]
+    places = [f"data.manifest={toy_manifest}", f"run.root={tmp_path}", f"data.cache_dir={tmp_path / 'cache'}"]
+    teacher = ["distillation.self_teaching=true"] if name.endswith("kd") else []  # soft labels have tests of their own
+    given = [f"+experiment={name}", *places, *QUICK, *small, *teacher, "stage.epochs=2", "stage.batch_size=64"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        run = to_run(compose("config", overrides=given))
+    assert isinstance(run, DistillStudentRun)
+    distill_student(run)
+    lessons = [epoch.lesson for epoch in read_artifact(run.directory / "history.json", History).epochs]
+    assert lessons[-1] is not None
+    assert (lessons[-1].distillation_loss > 0) == bool(teacher)
 
 
 @pytest.mark.slow

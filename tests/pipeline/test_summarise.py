@@ -20,6 +20,7 @@ from fer_lightning.runs.summary import RunSummary, Summary
 from tests.runs.finished_ensembles import OTHER_ROWS, write_ensemble, write_softlabels
 from tests.runs.finished_evaluations import write_evaluation
 from tests.runs.finished_runs import metrics, teacher, write_finished_run
+from tests.runs.finished_students import student, write_student
 
 
 def summarised(root: Path, output: Path | None = None) -> Summary:
@@ -122,3 +123,16 @@ def test_a_mistake_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     with pytest.raises(FerError, match=r"cannot write to .*taken"):
         summarised(tmp_path, tmp_path / "taken")
+
+
+def test_students_have_a_table_of_their_own_and_need_what_taught_them(tmp_path: Path) -> None:
+    ensemble = write_ensemble(tmp_path, "e", 0.85)
+    labels = write_softlabels(tmp_path, "s", ensemble)
+    weak, good = (
+        write_student(tmp_path, student(seed, softlabels=str(labels)), metrics(seed / 10)) for seed in (6, 7)
+    )
+    found = summarised(tmp_path)
+    tables = [(table.kind, [Path(run.run).name for run in table.runs]) for table in found.tables]
+    assert tables == [("students", [good.name, weak.name]), ("ensembles", ["e", "s"])]
+    assert (named(found, good).seeds, named(found, good).best, named(found, weak).best) == ([7], True, False)
+    assert named(found, labels).needed_by == [f"students/{run.name}" for run in (weak, good)]

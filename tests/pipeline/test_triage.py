@@ -18,6 +18,7 @@ from fer_lightning.runs.lock import LOCK_NAME, LockHolder, RunLock
 from fer_lightning.runs.triage import Triage
 from tests.runs.finished_ensembles import OTHER_ROWS, write_ensemble, write_softlabels
 from tests.runs.finished_runs import metrics, teacher, write_finished_run
+from tests.runs.finished_students import student, write_student
 
 
 def triaged(root: Path, **options: object) -> Triage:
@@ -216,3 +217,20 @@ def test_a_mistake_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "taken").touch()
     with pytest.raises(FerError, match=r"cannot write to .*taken"):
         triaged(tmp_path, output_dir=str(tmp_path / "taken"))
+
+
+def test_students_are_ranked_among_students_where_they_are_named(tmp_path: Path) -> None:
+    write_ensemble(tmp_path, "e", 0.9)
+    good, weak, held = (write_student(tmp_path, student(seed), metrics(0.8 - seed / 10)) for seed in (1, 2, 3))
+    unfinished = write_student(tmp_path, student(4))
+    (unfinished / "reliabilitymetrics.json").unlink()
+    write_ensemble(tmp_path, "of-a-student", 0.85, teachers=[held])
+    assert [run.kind for run in triaged(tmp_path).tables[0].runs] == ["ensembles", "ensembles"]
+    found = triaged(tmp_path, folders=[str(tmp_path / "students"), str(tmp_path / "ensembles")])
+    assert [(table.runs[0].kind, len(table.runs)) for table in found.tables] == [("students", 3), ("ensembles", 2)]
+    assert order(found, 0) == [good.name, weak.name, held.name]
+    assert found.bad == [f"students/{weak.name}", "ensembles/of-a-student"]
+    assert kept(found) == {held.name: ["referred to by ensembles/of-a-student"]}
+    assert [(item.run, item.reason) for item in found.left_out] == [
+        (f"students/{unfinished.name}", "it has no reliabilitymetrics.json: unfinished")
+    ]

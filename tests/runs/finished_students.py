@@ -60,7 +60,9 @@ def student(seed: int = 1, tag: str | None = None, **options: Any) -> DistillStu
         tag: of the run.
         options: of distillation; none: labels alone.
     """
-    run = DistillStudentRun(**({"distillation": DistillationConfig(**options)} if options else {}))
+    run = DistillStudentRun()
+    if options:
+        run.distillation = DistillationConfig(**options)
     run.run.seed, run.run.tag = seed, tag
     return run
 

@@ -76,6 +76,7 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
         "Summary",
         "Diagnosis",
         "SharpnessReport",
+        "StudentComparison",
     }
     assert {kind.__name__: kind.schema_version for kind in VERSIONED if kind.schema_version > 1} == {
         "AlignmentReport": 3,

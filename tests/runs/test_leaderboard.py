@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,7 +15,9 @@ from fer_lightning.runs.comparison import compare
 from fer_lightning.runs.finished_run import read_finished_run
 from fer_lightning.runs.leaderboard import ComparedRecipe, Leaderboard, LeaderboardTable, OverSeeds
 from fer_lightning.runs.phases import RunPhases, extra_phase, first_phase
+from fer_lightning.training.distillation.config import DistillationObjective
 from tests.runs.finished_runs import metrics, teacher, write_finished_run
+from tests.runs.finished_students import student, write_student
 
 
 def focal(seed: int = 1, gamma: float = 2.0) -> TrainTeacherRun:
@@ -347,3 +350,63 @@ def test_too_long_names_give_way_to_folders_and_repeated_ones_tell_their_parents
         "two/RN18_resnet18_stageA_img224",
         "RN18_resnet18_stageA_img224_third",
     }
+
+
+def test_students_are_told_apart_by_the_options_of_their_lesson(tmp_path: Path) -> None:
+    kd: dict[str, Any] = {"softlabels": "softlabels/e"}
+    arms = [
+        write_student(tmp_path, student(1)),
+        *(write_student(tmp_path, student(seed, **kd), sha256="11" * 32) for seed in (1, 2)),
+        write_student(tmp_path, student(1, tag="t4", kd_temperature=4.0, **kd), sha256="11" * 32),
+        write_student(
+            tmp_path,
+            student(1, name="dkd", objective=DistillationObjective.dkd, ce_weight=1.0, **kd),
+            sha256="11" * 32,
+        ),
+    ]
+    recipes = only_table(*arms).recipes
+    told = {"distillation.name", "distillation.objective", "distillation.ce_weight", "distillation.kd_temperature"}
+    assert all(set(recipe.options) <= told for recipe in recipes)
+    assert {
+        (recipe.options["distillation.name"], recipe.options["distillation.kd_temperature"]): recipe.seeds
+        for recipe in recipes
+    } == {("labels", "2.0"): [1], ("kd", "2.0"): [1, 2], ("kd", "4.0"): [1], ("dkd", "2.0"): [1]}
+
+
+def test_what_taught_is_told_by_its_digest_and_not_by_its_place(tmp_path: Path) -> None:
+    moved = [
+        write_student(tmp_path, student(seed, softlabels=place), sha256="11" * 32)
+        for seed, place in ((1, "softlabels/e"), (2, "elsewhere/e"))
+    ]
+    (recipe,) = only_table(*moved).recipes
+    assert recipe.seeds == [1, 2]
+    others = [
+        write_student(tmp_path, student(1, "other", softlabels="softlabels/e"), sha256="22" * 32),
+        write_student(tmp_path, student(1, "live", ensemble="ensembles/e"), sha256="33" * 32),
+    ]
+    names = {recipe.name: recipe.seeds for recipe in only_table(*moved, *others).recipes}
+    assert names == {f"distillation.taught_by={digest * 4}": seeds for digest, seeds in (("11", [1, 2]), ("22", [1]), ("33", [1]))}
+
+
+def test_teachers_and_students_of_the_same_rows_stand_in_one_table(tmp_path: Path) -> None:
+    first = write_finished_run(tmp_path, teacher(1), metrics(0.6))
+    second = write_student(tmp_path, student(1), metrics(0.7))
+    found = [(recipe.options["task"], recipe.options["distillation.name"]) for recipe in only_table(first, second).recipes]
+    assert found == [("distill_student", "labels"), ("train_teacher", "absent")]
+
+
+def test_a_damaged_lesson_is_named(tmp_path: Path) -> None:
+    path = write_student(tmp_path, student(1))
+    (path / "distillation.json").write_text("{", encoding="utf-8")
+    with pytest.raises(FerError, match=r"distillation\.json is not a valid DistillationRecord"):
+        read_finished_run(path)
+
+
+def test_stages_of_a_student_of_one_seed_after_another_are_one_recipe(tmp_path: Path) -> None:
+    paths = []
+    for seed in (1, 2):
+        run = student(seed, softlabels="s")
+        run.stage.init_from = f"students/MNV3_mobilenetv3_large_100_seed{seed}_student_img224_labels"
+        paths.append(write_student(tmp_path, run, sha256="11" * 32))
+    (recipe,) = only_table(*paths).recipes
+    assert recipe.seeds == [1, 2]

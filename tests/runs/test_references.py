@@ -19,6 +19,9 @@ from tests.runs.examples import example
 from tests.runs.finished_ensembles import write_ensemble, write_softlabels
 from tests.runs.finished_evaluations import write_evaluation
 from tests.runs.finished_runs import teacher, write_finished_run
+from tests.runs.finished_students import student as student_run
+from tests.runs.finished_students import taught_by, write_lesson
+from tests.runs.finished_students import write_student as write_finished_student
 
 
 def run_of(refs: References, path: Path) -> RunFolder:
@@ -235,3 +238,26 @@ def test_own_digests_are_those_of_the_files(tmp_path: Path) -> None:
     refs = references(tmp_path)
     (reference,) = refs.of(run_of(refs, ensemble))
     assert reference.how == "config.yaml: distillation.any"
+
+
+def test_a_student_protects_all_that_taught_it(tmp_path: Path) -> None:
+    start = write_finished_student(tmp_path, student_run(1))
+    first, second = (write_finished_run(tmp_path, teacher(seed)) for seed in (1, 2))
+    ensemble = write_ensemble(tmp_path, "both", teachers=[first, second])
+    labels = write_softlabels(tmp_path, "labels", ensemble)
+    run = student_run(2, softlabels=str(labels))
+    run.stage.init_from = str(start)
+    student = write_finished_student(tmp_path, run)
+    write_lesson(
+        student,
+        taught_by([first / "best.pt", second / "best.pt"]),
+        source="moved/away",
+        source_sha256=sha256_of(labels / "hash_manifest.json"),
+        ensemble_sha256=sha256_of(ensemble / "ensemble.json"),
+    )
+    refs = references(tmp_path)
+    assert protectors(refs, labels) == [student.name]
+    assert protectors(refs, ensemble) == ["labels", student.name]
+    assert protectors(refs, first) == ["both", student.name]
+    assert protectors(refs, start) == [student.name]
+    assert everyone(refs, student) == []

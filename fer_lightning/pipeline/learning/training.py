@@ -23,6 +23,7 @@ from fer_lightning.runs.provenance import describe_alignment
 from fer_lightning.runs.run_dir import RunDirectory, flat_values
 from fer_lightning.training.callbacks import final_reliability, onnx_export, stop_signals
 from fer_lightning.training.distillation.signal import TeacherSignal
+from fer_lightning.training.hparams_row import log_hparams_row
 from fer_lightning.training.judging import Judge
 from fer_lightning.training.learner import LearnerModule
 from fer_lightning.training.quiet import hush_notices
@@ -89,7 +90,7 @@ def fit_learner(
     best = final.metrics.best
     scaled = {} if best.scaled is None else {"final/ece_scaled": best.scaled.ece, "final/nll_scaled": best.scaled.nll}
     figures = {"final/macro_f1": best.raw.macro_f1, "final/accuracy": best.raw.accuracy, "final/nll": best.raw.nll}
-    logger.log_hyperparams(flat_values(run), {**figures, "final/ece": best.raw.ece, **scaled})
+    log_hparams_row(logger, flat_values(run), {**figures, "final/ece": best.raw.ece, **scaled})
     logger.finalize("success")
     return final.metrics
 

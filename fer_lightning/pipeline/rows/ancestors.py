@@ -33,14 +33,13 @@ def _read(weights: Path) -> RunRecord | None:
 def _files_of(teachers: Sequence[EnsembleTeacher], where: str) -> Iterator[Path]:
     """Yield where the teachers that have a share lie; one that cannot be found is logged."""
     for teacher in with_a_share(teachers):
-        name = f"teacher {teacher.name} of {where}"
         if teacher.kind == "foreign":
-            log.warning(_UNKNOWN, name, "its logits are of another program")
+            log.warning(_UNKNOWN, f"teacher {teacher.name} of {where}", "its logits are of another program")
             continue
         try:
             yield teacher_file(teacher, where=where)
         except FerError as error:
-            log.warning(_UNKNOWN, name, str(error).splitlines()[0])
+            log.warning(_UNKNOWN, "a teacher", str(error).splitlines()[0])
 
 
 def _taught_by(run_dir: Path) -> Iterator[Path]:
@@ -51,7 +50,7 @@ def _taught_by(run_dir: Path) -> Iterator[Path]:
     try:
         teachers = read_artifact(file, DistillationRecord).teachers
     except FerError as error:
-        log.warning(_UNKNOWN, f"the teachers of {run_dir}", str(error).splitlines()[0])
+        log.warning(_UNKNOWN, f"any teacher of {run_dir}", str(error).splitlines()[0])
         return
     yield from _files_of(teachers, str(file))
 

@@ -68,8 +68,13 @@ def _texts(board: Board) -> tuple[list[str], str, str, str]:
     return consoles, markdown_ensembles(board), csv_ensembles(board), ensembles_html(board)
 
 
-def publish(board: Board, folder: Path) -> None:
+def publish(board: Board, folder: Path, *, figures: Sequence[str] = ()) -> None:
     """Write the files and show the tables.
+
+    Args:
+        board: what was compared.
+        folder: where the files go.
+        figures: names of figures that lie there already, to be told with the files.
 
     Raises:
         FerError: the folder cannot be written.
@@ -87,4 +92,5 @@ def publish(board: Board, folder: Path) -> None:
         log.info("%s", text)
     if board.left_out:
         log.warning("left out %d:\n  %s", len(board.left_out), listed(board.left_out))
-    log.info("wrote %s, .csv, .html and .json", folder / "leaderboard.md")
+    drawn = "".join(f"; {folder / name}" for name in figures)
+    log.info("wrote %s, .csv, .html and .json%s", folder / "leaderboard.md", drawn)

@@ -1,56 +1,58 @@
-"""The end of a sweep, whatever its jobs have made: where that is, and the leaderboard of it."""
+"""The end of a sweep, whatever its jobs have made and whichever processes ran them: leaderboard, figure, exit code."""
 
-from collections.abc import Mapping, Sequence
+import logging
 from pathlib import Path
 
-from fer_lightning.pipeline.config import TrainingRun
-from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
-from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
+from fer_lightning.errors import FerError
+from fer_lightning.runs.sweep_jobs import FAILED, FINISHED, SweepJob, jobs_of_last_call, read_jobs
+
+log = logging.getLogger(__name__)
+
+_KINDS = ("teachers", "students", "ensembles")
+_BUG = 1
 
 
-def directories_of(run: object, ensembles: Mapping[Path, FuseEnsembleRun]) -> list[Path]:
-    """Return where the teachers or the ensemble of a job are, or would be.
-
-    Args:
-        run: the typed run; None where it could not be made.
-        ensembles: folder -> run, of the ensembles of the sweep so far.
-    """
-    if isinstance(run, FuseEnsembleRun):
-        return [folder for folder, known in ensembles.items() if known is run]
-    if not isinstance(run, TrainingRun):
-        return []
-
-    if not isinstance(run, TrainTwoStageRun):
-        return [run.directory]
-    stage_a = run.stage_a_run().directory
-    return [stage_a, run.stage_b_run(stage_a.as_posix()).directory]
-
-
-def compared_kinds(sweep_dir: Path) -> list[str]:
+def resumable_kinds(sweep_dir: Path) -> list[str]:
     """Return the folders of a sweep for which there is a leaderboard."""
-    return [kind for kind in ("teachers", "ensembles") if (sweep_dir / kind).is_dir()]
+    return [kind for kind in _KINDS if (sweep_dir / kind).is_dir()]
 
 
-def compare_jobs(
-    sweep_dir: Path,
-    ensembles: Mapping[Path, FuseEnsembleRun],
-    refused: Sequence[tuple[str, str, Sequence[Path]]],
-) -> None:
-    """Compare the teachers, or else the ensembles, of a sweep whose jobs have ended.
+def has_finished_job(sweep_dir: Path) -> bool:
+    """Return whether any job of the last command has finished."""
+    return any(job.outcome == FINISHED for job in jobs_of_last_call(sweep_dir))
 
-    Args:
-        sweep_dir: folder of the sweep.
-        ensembles: folder -> run, of the jobs of this command.
-        refused: job, reason and folders, of jobs that did not get to their end.
 
-    Raises:
-        FerError: the folder cannot be written.
-    """
-    if "teachers" in compared_kinds(sweep_dir):
-        from fer_lightning.pipeline.compare_runs import compare_sweep  # scipy: half a second
+def _exit_code(jobs: list[SweepJob]) -> int:
+    """Return 1 where a job failed by a bug, otherwise the code of the last refused one, or 0."""
+    if any(job.outcome == FAILED for job in jobs):
+        return _BUG
+    return next((job.exit_code for job in reversed(jobs) if job.outcome != FINISHED), 0)
 
-        compare_sweep(sweep_dir, refused)
-    else:
+
+def _compare(sweep_dir: Path, jobs: list[SweepJob]) -> None:
+    """Compare the runs, or else the ensembles, of a sweep."""
+    refused = [
+        (job.name, job.message, [sweep_dir / directory for directory in job.directories])
+        for job in jobs
+        if job.outcome != FINISHED
+    ]
+    kinds = resumable_kinds(sweep_dir)
+    if {"teachers", "students"} & {*kinds}:
+        from fer_lightning.pipeline.sweeps.compare_sweep import compare_sweep  # scipy: half a second
+
+        compare_sweep(sweep_dir, refused, read_jobs(sweep_dir))
+    elif kinds:
         from fer_lightning.pipeline.sweeps.fuse_in_sweep import compare_ensemble_sweep
 
-        compare_ensemble_sweep(sweep_dir, ensembles, refused)
+        compare_ensemble_sweep(sweep_dir, refused)
+
+
+def end_sweep(sweep_dir: Path) -> int:
+    """Compare what the jobs of a sweep have made, once they have ended, and return the sweep's exit code."""
+    jobs = jobs_of_last_call(sweep_dir)
+    try:
+        _compare(sweep_dir, jobs)
+    except FerError as error:
+        log.error("%s", error)  # noqa: TRY400
+        return _exit_code(jobs) or error.exit_code
+    return _exit_code(jobs)

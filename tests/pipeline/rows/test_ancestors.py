@@ -4,10 +4,12 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fer_lightning.data.config import DataConfig
+from fer_lightning.data.selection import select_rows
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS
 from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationTarget
@@ -140,9 +142,9 @@ def lose_record(runs: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (forget, "not known what teacher T0 of runs/student/distillation.json was trained on"),
+        (forget, "not known what a teacher was trained on: runs/student/distillation.json: teacher T0 is gone"),
         (make_foreign, "its logits are of another program"),
-        (damage_lesson, "not known what the teachers of runs/student was trained on"),
+        (damage_lesson, "not known what any teacher of runs/student was trained on"),
         (damage_record, "not known what runs/a/best.pt was trained on"),
         (lose_record, "it lies in no run directory"),
     ],
@@ -158,10 +160,10 @@ def test_what_is_not_known_of_a_teacher_is_said(
     assert said in caplog.text
 
 
-def of_another_folder(workshop: Workshop, rows: list[Row]) -> Path:
-    """Write rows that the student's own manifest does not hold, with their pictures, as `theirs.csv`."""
+def beside(workshop: Workshop, name: str, rows: list[Row]) -> Path:
+    """Write rows, with their pictures, as another manifest."""
     kept = workshop.manifest.read_bytes() if workshop.manifest.is_file() else b""
-    other = workshop.write(rows, draw=True).rename(workshop.root / "theirs.csv")
+    other = workshop.write(rows, draw=True).rename(workshop.root / name)
     workshop.manifest.write_bytes(kept)
     return other
 
@@ -179,7 +181,7 @@ def student_of_other_rows(workshop: Workshop) -> tuple[Path, list[Row]]:
     manifest = workshop.write([*cycle_rows(14), *cycle_rows(7, split="val"), *test], draw=True)
     theirs = [*cycle_rows(14, folder="theirs"), *cycle_rows(7, split="val", folder="theirs")]
     theirs += [{**row, "split": "train"} for row in test[:2]]
-    record(TEACHER, of_another_folder(workshop, theirs))
+    record(TEACHER, beside(workshop, "theirs.csv", theirs))
     record(STUDENT, manifest)
     teach(STUDENT, TEACHER)
     return manifest, test
@@ -191,7 +193,10 @@ def test_test_rows_that_a_teacher_was_trained_on_are_refused(workshop: Workshop,
     with pytest.raises(FerError) as refusal:
         judged(STUDENT, manifest if given else None)
     message = str(refusal.value)
-    assert "manifest.csv: runs/teacher, which the model started from or was taught by, was trained on 2 of these" in message
+    assert (
+        "manifest.csv: runs/teacher, which the model started from or was taught by, was trained on 2 of these"
+        in message
+    )
     assert "image: 2 rows" in message
     assert "theirs.csv" in message
     assert "data.allow_leaks=[image]" in message
@@ -209,32 +214,25 @@ def test_rows_of_a_third_manifest_are_held_against_the_teachers_of_teachers(work
     manifest, test = student_of_other_rows(workshop)
     record(OTHER, manifest)
     teach(OTHER, STUDENT)
-    third = workshop.root / "third.csv"
-    third.write_bytes(workshop.write([*cycle_rows(7, split="test", folder="third"), *test[1:3]], draw=True).read_bytes())
+    third = beside(workshop, "third.csv", [*cycle_rows(7, split="test", folder="third"), *test[1:3]])
     with pytest.raises(FerError, match=r"third\.csv: runs/teacher, .* was trained on 1 of these 9 test rows"):
         judged(OTHER, third)
     write_lesson(STUDENT)
-    workshop.manifest.unlink()
-    workshop.write([*cycle_rows(14), *cycle_rows(7, split="val"), *test])
     assert judged(OTHER, third).rows_seen_in_training == 0
 
 
 def test_a_teacher_has_seen_what_it_carved_as_train_and_not_what_it_carved_as_val(workshop: Workshop) -> None:
     rows = cycle_rows(56)
-    theirs = of_another_folder(workshop, rows)
+    theirs = beside(workshop, "theirs.csv", rows)
     record(TEACHER, theirs, val_fraction=0.3, split_seed=7)
-    fingerprints = read(TEACHER).alignment
-    assert fingerprints.carved_val_rows > 10
-    selection = seen_in_training.select_rows(read(TEACHER).data, read(TEACHER).source_filter, splits=("train", "val"))
+    assert read(TEACHER).alignment.carved_val_rows > 10
+    selection = select_rows(read(TEACHER).data, read(TEACHER).source_filter, splits=("train", "val"))
     manifest = workshop.write([*cycle_rows(14, folder="own"), *cycle_rows(7, split="val", folder="own")], draw=True)
     record(STUDENT, manifest)
     teach(STUDENT, TEACHER)
-    kept = manifest.read_bytes()
     for split, seen in (("val", 0), ("train", 5)):
         chosen = [{**rows[row], "split": "test"} for row in selection.rows[split].tolist()[:5]]
-        given = workshop.root / f"{split}.csv"
-        given.write_bytes(workshop.write(chosen).read_bytes())
-        manifest.write_bytes(kept)
+        given = beside(workshop, f"{split}.csv", chosen)
         assert judged(STUDENT, given, allow_leaks=["image"]).rows_seen_in_training == seen
     with pytest.raises(FerError, match="was trained on 5 of these 5 test rows"):
         judged(STUDENT, workshop.root / "train.csv")
@@ -243,11 +241,16 @@ def test_a_teacher_has_seen_what_it_carved_as_train_and_not_what_it_carved_as_va
 def test_equal_train_rows_are_looked_at_once(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = family(workshop, "a", "b", "student")
     teach(runs["student"], runs["a"], runs["b"])
-    theirs = of_another_folder(workshop, [*cycle_rows(7, folder="x"), *cycle_rows(7, split="val", folder="x")])
+    theirs = beside(workshop, "theirs.csv", [*cycle_rows(7, folder="x"), *cycle_rows(7, split="val", folder="x")])
     record(runs["b"], theirs)
     record(Path("runs/c"), theirs)
     teach(runs["a"], Path("runs/c"))
     looked: list[int] = []
-    monkeypatch.setattr(seen_in_training, "_seen", lambda *given: looked.append(len(given[3])) or [])
+
+    def look(*given: Any) -> list[object]:
+        looked.append(len(given[3]))
+        return []
+
+    monkeypatch.setattr(seen_in_training, "_seen", look)
     assert judged(runs["student"], None, "val").rows_seen_in_training == 0
     assert looked == [7]  # those of b, which are those of c; those of a are the student's own
