@@ -206,6 +206,12 @@ EXPW = ("build.sources.expw_full.path=x",)
 RAFDB = ("build.sources.rafdb_basic.path=x",)
 FOLDER = ("task=build_manifest", "build=folder", "build.tree=x")
 FUSE = ("task=fuse_ensemble", "ensemble.teachers=[a,b]")
+COMPARED = (
+    "task=compare_students",
+    "+distillation@arms.labels=none",
+    "+distillation@arms.kd=kd",
+    "comparison.softlabels=s",
+)
 REFUSALS = [
     (("run.seed=-1",), "run.seed must lie in 0..4294967295, got -1"),
     (("run.seed=4294967296",), "run.seed must lie in 0..4294967295"),
@@ -627,6 +633,38 @@ REFUSALS = [
             "optimizer.sam_rho=0.05",
         ),
         "distillation.self_teaching and optimizer.sam_rho do not go together",
+    ),
+    (("task=compare_students",), "a comparison takes two arms or more, got none"),
+    (COMPARED[:3], "arms.kd needs a teacher: comparison.softlabels=<folder>"),
+    ((*COMPARED, "comparison.name=a/b"), "comparison.name may hold letters, digits"),
+    ((*COMPARED, "comparison.name=.."), "comparison.name may hold letters, digits"),
+    ((*COMPARED, "comparison.seeds=[]"), r"comparison.seeds takes at least one seed, none of them twice, got \[\]"),
+    ((*COMPARED, "comparison.seeds=[1,2,1]"), "comparison.seeds takes at least one seed, none of them twice"),
+    ((*COMPARED, "comparison.seeds=[-1]"), "comparison.seeds must lie in 0..4294967295, got -1"),
+    ((*COMPARED, "comparison.splits=[train]"), "comparison.splits takes val, test or both, got"),
+    ((*COMPARED, "comparison.num_resamples=10"), "comparison.num_resamples must be at least 100, got 10"),
+    ((*COMPARED, "comparison.confidence=1"), r"comparison.confidence must lie in \(0, 1\), got 1"),
+    ((*COMPARED, "trainer.devices=2"), "students are compared on one device: trainer.devices=1"),
+    ((*COMPARED, "distillation=dkd"), "distillation is of each arm here"),
+    ((*COMPARED, "distillation.verify_rows=4"), r"distillation is of each arm here: \+distillation@arms.NAME=<option>"),
+    ((*COMPARED, "run.seed=1"), r"run.seed has no effect on a comparison: comparison.seeds="),
+    ((*COMPARED, "comparison.baseline=ce"), "comparison.baseline=ce is no arm; there are labels, kd"),
+    ((*COMPARED, "+distillation@arms.kd_4=dkd"), "arms.kd_4: a name may hold letters, digits and -"),
+    ((*COMPARED, "+distillation@arms.kd-4=kd"), "arms kd and kd-4 are the same"),
+    ((*COMPARED, "+distillation@arms.KD=dkd"), "arms kd and KD are the same"),
+    ((*COMPARED, "arms.kd.ensemble=e"), "comparison.softlabels has no effect: each arm that distils names a teacher"),
+    ((*COMPARED, "+comparison.starts.kd=ce"), "comparison.starts names ce, which is no arm; there are labels, kd"),
+    (
+        (*COMPARED, "+comparison.starts.kd=labels", "+comparison.starts.labels=kd"),
+        "comparison.starts leads from labels back to labels",
+    ),
+    (
+        (*COMPARED, "mixing=mixup"),
+        "arm kd: mixing makes pictures .* arms.kd.ensemble=<folder> lets the teachers see them",
+    ),
+    (
+        (*COMPARED, "+arms.kd.kd_temprature=4"),
+        "unknown option arms.kd.kd_temprature; did you mean arms.kd.kd_temperature",
     ),
 ]
 

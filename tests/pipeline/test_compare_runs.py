@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.compare_runs import compare_runs, compare_sweep
+from fer_lightning.pipeline.compare_runs import compare_runs
 from fer_lightning.pipeline.config import CompareRunsRun, Comparison
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import RunConfig
@@ -117,29 +117,6 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> N
     (tmp_path / "taken").touch()
     with pytest.raises(FerError, match="cannot write to .*taken"):
         compared([str(tmp_path)], output_dir=str(tmp_path / "taken"))
-
-
-def test_a_sweep_is_compared_with_its_refused_jobs_named(tmp_path: Path) -> None:
-    two_seeds(tmp_path)
-    write_finished_run(tmp_path, teacher(3), val_rows="0b" * 32)
-    unfinished, torn = (write_finished_run(tmp_path, teacher(seed)) for seed in (4, 5))
-    (unfinished / "best.pt").unlink()
-    (torn / "config.yaml").write_text("[", encoding="utf-8")
-    refused = [
-        ("job 3 (run.seed=-1)", "run.seed must lie in 0..4294967295, got -1", []),
-        ("job 4 (run.seed=4)", "non-finite loss", [unfinished]),
-    ]
-    compare_sweep(tmp_path, refused)
-    found = board(tmp_path)
-    assert len(found.tables) == 2
-    assert [item.run for item in found.left_out] == [str(torn), "job 3 (run.seed=-1)", "job 4 (run.seed=4)"]
-    assert found.left_out[0].reason.startswith("config.yaml is damaged: ")
-
-
-def test_a_sweep_without_a_finished_run_leaves_no_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    compare_sweep(tmp_path, [("job 0", "refused", [])])
-    assert "no finished run: nothing to compare" in caplog.text
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_page_of_runs_is_written(tmp_path: Path) -> None:
