@@ -25,7 +25,7 @@ _REFUSED = 2
 _BUG = 1
 _SWEEP_FLAGS = {"-m", "--multirun"}
 _KILLED = "a process of the sweep was killed: is there memory for so many jobs side by side (hydra.launcher.n_jobs)?"
-_MISSING_PLUGIN = re.compile(r"hydra/(?:launcher|sweeper)/(?:joblib|optuna|sampler)")
+_MISSING_PLUGIN = re.compile(r"Could not find '(hydra/launcher|hydra/sweeper)/(joblib|optuna)'")
 
 
 def _tell_how_to_go_on(sweep_dir: Path | None) -> None:
@@ -50,8 +50,9 @@ def _speak_plainly() -> None:
 def _not_composed(error: HydraException | OmegaConfBaseException) -> str:
     """Return in one line what is wrong with a command line that does not compose."""
     message = composition_message(error)
-    if _MISSING_PLUGIN.search(message) and "Could not find" in message:
-        return f"{message.partition(' Available options')[0]}: it comes with pip install 'fer_lightning[sweep]'"
+    missing = _MISSING_PLUGIN.search(message)
+    if missing:
+        return "{}={} is not installed: pip install 'fer_lightning[sweep]'".format(*missing.groups())
     return message
 
 
@@ -73,23 +74,29 @@ def _launch() -> None:
             raise
         sys.stderr.write(f"{_not_composed(error)}\n")
         sys.exit(_REFUSED)
-    except FerError as error:  # a sweep whose record cannot be written
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:  # before a run has begun, between two jobs, or while workers have them
-        _tell_how_to_go_on(SweepHooks.sweep_dir)
-        sys.exit(INTERRUPTED)
-    except BrokenProcessPool:
-        _speak_plainly()
-        log.error(_KILLED)  # noqa: TRY400
-        _tell_how_to_go_on(SweepHooks.sweep_dir)
-        sys.exit(_BUG)
     except SystemExit as stop:
         if stop.code == 1 and not Started.alone and SweepHooks.sweep_dir is None:
             sys.exit(_REFUSED)  # Hydra's code for a config it could not compose
         if isinstance(stop.code, int) and stop.code > _SIGNALLED:
             _tell_how_to_go_on(SweepHooks.sweep_dir)
         raise
+    except KeyboardInterrupt:  # before a run has begun, between two jobs, or while workers have them
+        _tell_how_to_go_on(SweepHooks.sweep_dir)
+        sys.exit(INTERRUPTED)
+
+
+def _launch_sweep_or_run() -> None:
+    """Launch, and turn what ends a sweep as a whole into a message and an exit code."""
+    try:
+        _launch()
+    except FerError as error:  # the record of a sweep cannot be written
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+    except BrokenProcessPool:
+        _speak_plainly()
+        log.error(_KILLED)  # noqa: TRY400  the message is for people, without a traceback
+        _tell_how_to_go_on(SweepHooks.sweep_dir)
+        sys.exit(_BUG)
     except ValueError:  # Optuna asks for the best trial of a study in which every one was refused
         if SweepHooks.sweep_dir is None or has_finished_job(SweepHooks.sweep_dir):
             raise
@@ -109,7 +116,7 @@ def main() -> None:
         sys.exit(_show_help([argument for argument in sys.argv[1:] if argument not in {"--help", "-h"}]))
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in _SWEEP_FLAGS)  # argparse wants them first
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what does not compose, in many lines
-    _launch()
+    _launch_sweep_or_run()
     if SweepHooks.sweep_dir is not None:
         _speak_plainly()
         sys.exit(end_sweep(SweepHooks.sweep_dir))

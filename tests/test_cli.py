@@ -1,8 +1,10 @@
 """The command line as a user meets it: exit codes, one clear message, nothing slow before a refusal."""
 
 import os
+import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -13,7 +15,9 @@ from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.leaderboard import Leaderboard
+from fer_lightning.runs.sweep_jobs import NOT_ENDED, read_jobs
 from tests.runs.finished_runs import write_finished_run
+from tests.training.hparams_view import hparams_view
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -34,6 +38,38 @@ from fer_lightning.pipeline import train_teacher as verb
 def train_teacher(run):
     run.directory.mkdir(parents=True)
     raise {}
+verb.train_teacher = train_teacher
+"""
+
+# Goes before: jobs of seed 2 end in an error that is no refusal, and that could not be sent to another process; others do nothing.
+_BUG = """
+from fer_lightning.pipeline import evaluate as verb
+class Odd(Exception):
+    def __init__(self, one, other):
+        super().__init__(one)
+def evaluate(run):
+    if run.run.seed == 2:
+        raise Odd("boom", 1)
+verb.evaluate = evaluate
+"""
+
+# Goes before: as if the extra [sweep] were not installed.
+_WITHOUT_EXTRA = """
+import pkgutil
+walk = pkgutil.walk_packages
+pkgutil.walk_packages = lambda *a, **k: (m for m in walk(*a, **k) if not {"joblib", "optuna"} & {*m.name.split("_")})
+"""
+
+# Goes before: the second training kills its process, as a machine that goes down would.
+_KILLED = """
+import os, signal
+from fer_lightning.pipeline import train_teacher as verb
+train, done = verb.train_teacher, []
+def train_teacher(run):
+    if done:
+        os.kill(os.getpid(), signal.SIGKILL)
+    train(run)
+    done.append(run)
 verb.train_teacher = train_teacher
 """
 
@@ -215,6 +251,50 @@ def test_a_stopped_sweep_says_how_it_goes_on(tmp_path: Path, stop: str, code: in
     assert (answer.returncode, "go on with the sweep" in answer.stderr) == (code, False)
 
 
+def test_a_job_with_a_bug_does_not_hide_and_the_others_still_run(tmp_path: Path) -> None:
+    sweep = ["-m", "task=evaluate", "run.seed=1,2,3", "hydra.sweep.dir=sw"]
+    answer = command(*sweep, folder=tmp_path, before=_BUG)
+    assert answer.returncode == 1
+    assert "job 1 (run.seed=2) failed" in answer.stderr
+    assert "Odd: boom" in answer.stderr
+    jobs = read_jobs(tmp_path / "sw")
+    assert [job.outcome for job in jobs] == ["finished", "failed", "finished"]
+    assert jobs[1].message == "a bug: Odd: boom"
+
+
+@pytest.mark.parametrize("option", ["hydra/launcher=joblib", "hydra/sweeper=optuna"])
+def test_a_missing_extra_is_named_in_one_line(tmp_path: Path, option: str) -> None:
+    answer = command("-m", option, "run.seed=1,2", folder=tmp_path, before=_WITHOUT_EXTRA)
+    assert answer.returncode == 2
+    assert answer.stderr.splitlines() == [f"{option} is not installed: pip install 'fer_lightning[sweep]'", "SLOW: []"]
+
+
+def test_jobs_of_other_processes_tell_how_they_ended(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sw", "trainer.devices=1,2"]
+    answer = command(*sweep, "task=train_teacher", folder=tmp_path)
+    assert answer.returncode == 2
+    assert "Traceback" not in answer.stderr
+    assert "job 0: " in answer.stderr
+    assert "job 1: --multirun does not work with several devices" in answer.stderr
+    first, second = read_jobs(tmp_path / "sw")
+    assert (first.outcome, first.name) == ("refused", "job 0 (trainer.devices=1)")
+    assert "data.manifest is not set" in first.message
+    assert second.message.startswith("--multirun does not work with several devices (trainer.devices=2")
+
+
+def test_a_search_survives_refused_jobs(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    search = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=sw"]
+    answer = command(*search, "optimizer.lr=interval(1e-4,1e-2)", folder=tmp_path)
+    assert_refused(answer, "a search is for the highest val macro-F1: set hydra.sweeper.direction=maximize")
+    answer = command(*search, "hydra.sweeper.direction=maximize", "optimizer.lr=interval(1e-4,1e-2)", folder=tmp_path)
+    assert answer.returncode == 2
+    assert answer.stderr.count("data.manifest is not set") == 3
+    assert "Traceback" not in answer.stderr
+    assert [job.outcome for job in read_jobs(tmp_path / "sw")] == ["refused"] * 3
+
+
 def test_a_sweep_over_several_devices_is_refused_and_leaves_no_folder(tmp_path: Path) -> None:
     kept = tmp_path / "kept" / "notes.txt"
     kept.parent.mkdir()
@@ -285,11 +365,16 @@ def test_jobs_are_numbered_where_more_than_the_seed_varies(
     assert not (tmp_path / "sweep" / "leaderboard.json").exists()
 
 
-@pytest.mark.slow
-def test_a_sweep_of_seeds_is_compared_and_goes_on_where_it_was(tmp_path: Path, toy_manifest: Path) -> None:
+def toy_sweep(manifest: Path, sweep: Path) -> list[str]:
+    """Return the options of a sweep whose jobs take seconds."""
     toy = ["backbone.name=test_resnet", "backbone.short=TOY", "backbone.pretrained=false", "backbone.embedding_dim=32"]
     toy += ["stage.image_size=32", "stage.epochs=1", "trainer=cpu", "trainer.onnx=false", "data.num_workers=0"]
-    sweep = ["+sweep=seeds", f"data.manifest={toy_manifest}", f"hydra.sweep.dir={tmp_path / 'sweep'}", *toy]
+    return ["-m", f"data.manifest={manifest}", f"hydra.sweep.dir={sweep}", *toy]
+
+
+@pytest.mark.slow
+def test_a_sweep_of_seeds_is_compared_and_goes_on_where_it_was(tmp_path: Path, toy_manifest: Path) -> None:
+    sweep = ["+sweep=seeds", *toy_sweep(toy_manifest, tmp_path / "sweep")]
     answer = command(*sweep, "run.seed=1,-2", folder=tmp_path)
     assert answer.returncode == 2
     assert "job 1 (run.seed=-2): run.seed must lie in" in answer.stderr
@@ -307,3 +392,53 @@ def test_a_sweep_of_seeds_is_compared_and_goes_on_where_it_was(tmp_path: Path, t
     assert "SLOW: []" in answer.stderr
     again = read_artifact(tmp_path / "sweep" / "teachers" / "leaderboard.json", Leaderboard)
     assert again.tables[0].recipes[0].figures == recipe.figures
+
+
+@pytest.mark.slow
+def test_a_sweep_side_by_side_is_compared_and_goes_on(tmp_path: Path, toy_manifest: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = [*toy_sweep(toy_manifest, tmp_path / "sweep"), "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    sweep += ["optimizer.lr=1e-3,1e-2", "run.seed=1,2", "run.on_existing=resume"]
+    answer = command(*sweep, folder=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    first = read_artifact(tmp_path / "sweep" / "leaderboard.json", Leaderboard)
+    assert [recipe.seeds for recipe in first.tables[0].recipes] == [[1, 2], [1, 2]]
+    assert (tmp_path / "sweep" / "response.png").is_file()
+    view = hparams_view(tmp_path / "sweep")
+    assert view.differing == {"optimizer.lr", "run.seed", "run.tag"}
+    assert sorted((row["optimizer.lr"], row["run.seed"]) for row in view.rows.values()) == [
+        (0.001, 1),
+        (0.001, 2),
+        (0.01, 1),
+        (0.01, 2),
+    ]
+    objectives = {job.directories[0]: job.objective for job in read_jobs(tmp_path / "sweep")}
+    assert {name: row["final/macro_f1"] for name, row in view.rows.items()} == pytest.approx(objectives)
+    shutil.rmtree(tmp_path / "sweep" / "teachers" / "TOY_test_resnet_seed1_stageA_img32_job0")
+    answer = command(*sweep, folder=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr.count("nothing to resume") == 3
+    again = read_artifact(tmp_path / "sweep" / "leaderboard.json", Leaderboard)
+    assert [recipe.runs for recipe in again.tables[0].recipes] == [recipe.runs for recipe in first.tables[0].recipes]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["sqlite:///${hydra.sweep.dir}/study.db", "null"])
+def test_a_killed_search_goes_on_to_its_number_of_trials(tmp_path: Path, toy_manifest: Path, storage: str) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    if storage != "null" and int(version("sqlalchemy").partition(".")[0]) >= 2:
+        pytest.skip("Optuna 2.10 needs SQLAlchemy below 2, as the extra asks")
+    sweep = [*toy_sweep(toy_manifest, tmp_path / "sweep"), "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize"]
+    sweep += [f"hydra.sweeper.storage={storage}", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"]
+    sweep += ["hydra.sweeper.sampler.seed=1", "optimizer.lr=tag(log,interval(1e-4,1e-2))", "run.on_existing=resume"]
+    answer = command(*sweep, folder=tmp_path, before=_KILLED)
+    assert answer.returncode == -9
+    killed = read_jobs(tmp_path / "sweep")
+    assert [(job.outcome, job.message) for job in killed] == [("finished", ""), ("failed", NOT_ENDED)]
+    answer = command(*sweep, folder=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    jobs = read_jobs(tmp_path / "sweep")
+    assert [job.outcome for job in jobs] == ["finished"] * 3
+    assert [job.values for job in jobs[:2]] == [job.values for job in killed]
+    assert jobs[0].objective == killed[0].objective
+    assert len(list((tmp_path / "sweep" / "teachers").iterdir())) == 3

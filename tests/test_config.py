@@ -125,7 +125,7 @@ def test_source_filters_name_known_sources() -> None:
 def test_each_task_composes_to_its_run() -> None:
     assert set(RUN_TYPES) == {file.stem for file in (conf_dir() / "task").glob("*.yaml")}
     for task, kind in RUN_TYPES.items():
-        run = run_of(f"task={task}")
+        run = run_of(f"task={task}", *(COMPARED[1:] if task == "compare_students" else ()))
         assert type(run) is kind
         assert run.task == task
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fer_lightning.files import explained_write_errors, write_text_atomically
 from fer_lightning.pipeline.distill_student import distill_student
-from fer_lightning.pipeline.students.arms import ComparisonPlan, has_begun, is_finished, plan_comparison
+from fer_lightning.pipeline.students.arms import ComparisonPlan, has_begun, plan_comparison
 from fer_lightning.pipeline.students.comparison_config import CompareStudentsRun
 from fer_lightning.runs.lock import RunLock
 from fer_lightning.runs.student_comparison import STUDENT_COMPARISON_FILE
@@ -24,7 +24,7 @@ def _train(plan: ComparisonPlan) -> None:
     """Train every student that is not finished, and say how long the rest will take."""
     total = len(plan.students)
     seconds: list[float] = []
-    left = [(number, student) for number, student in enumerate(plan.students, start=1) if not is_finished(student)]
+    left = [(number, student) for number, student in enumerate(plan.students, start=1) if not student.finished]
     log.info("%d students, %d of them finished", total, total - len(left))
     for place, (number, student) in enumerate(left):
         about = f", about {duration(sum(seconds) / len(seconds) * (len(left) - place))} left" if seconds else ""

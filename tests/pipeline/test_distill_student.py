@@ -17,8 +17,17 @@ import torch
 from fer_lightning.data.config import DataConfig
 from fer_lightning.errors import FerError, FinishedRunError
 from fer_lightning.files import sha256_of
+from fer_lightning.pipeline.archive import archive
 from fer_lightning.pipeline.calibrate import calibrate
-from fer_lightning.pipeline.config import DistillStudentRun, ExportOnnxRun, ExportTarget
+from fer_lightning.pipeline.compare_runs import compare_runs
+from fer_lightning.pipeline.config import (
+    CompareRunsRun,
+    Comparison,
+    DistillStudentRun,
+    ExportOnnxRun,
+    ExportTarget,
+)
+from fer_lightning.pipeline.diagnose_alignment import diagnose_alignment
 from fer_lightning.pipeline.distill_student import distill_student
 from fer_lightning.pipeline.ensembles.config import EnsembleConfig, FuseEnsembleRun
 from fer_lightning.pipeline.evaluate import evaluate
@@ -35,10 +44,18 @@ from fer_lightning.pipeline.evaluation.config import (
 from fer_lightning.pipeline.export_onnx import export_onnx
 from fer_lightning.pipeline.export_softlabels import export_softlabels
 from fer_lightning.pipeline.fuse_ensemble import fuse_ensemble
-from fer_lightning.pipeline.housekeeping.config import ArchiveConfig, ArchiveRun, SummariseRun, TriageConfig, TriageRun
+from fer_lightning.pipeline.housekeeping.config import (
+    ArchiveConfig,
+    ArchiveRun,
+    SummariseRun,
+    SummaryConfig,
+    TriageConfig,
+    TriageRun,
+)
 from fer_lightning.pipeline.learning.preparation import prepare_training
-from fer_lightning.pipeline.archive import archive
+from fer_lightning.pipeline.logits.config import StoreConfig, StoreLogitsRun
 from fer_lightning.pipeline.robustness import robustness
+from fer_lightning.pipeline.softlabels.config import DiagnoseAlignmentRun, DiagnosisConfig
 from fer_lightning.pipeline.store_logits import store_logits
 from fer_lightning.pipeline.students.retention import retention_of
 from fer_lightning.pipeline.students.signal import open_signal
@@ -51,7 +68,8 @@ from fer_lightning.runs.distillation import DistillationRecord
 from fer_lightning.runs.ensemble import Ensemble, EnsembleMetrics
 from fer_lightning.runs.evaluation import Evaluation
 from fer_lightning.runs.history import History
-from fer_lightning.runs.stored_logits import read_stored_logits
+from fer_lightning.runs.leaderboard import Leaderboard
+from fer_lightning.runs.robustness_report import Robustness
 from fer_lightning.runs.summary import Summary
 from fer_lightning.runs.triage import Triage
 from fer_lightning.training.callbacks.step_seed import StepSeed
@@ -80,6 +98,9 @@ FILES = {
     "last.onnx",
     "onnx.json",
 }
+
+RECORDED = DataConfig(num_workers=0)
+"""Rows as the run of a model has recorded them."""
 
 
 class KilledError(RuntimeError):
@@ -180,16 +201,11 @@ def test_three_ways_to_calibrate_teachers_divide_by_three_sets_of_temperatures(l
         calibration = alone[teacher.name][0].calibration
         assert calibration is not None
         own.append(calibration.calibration_temperature)
-    found = {
-        way: (record.teacher_temperatures, record.ensemble_temperature)
-        for way in TeacherCalibration
-        if (record := recorded(lesson, teacher_calibration=way))
-    }
-    assert found == {
-        TeacherCalibration.none: ([1.0, 1.0], 1.0),
-        TeacherCalibration.temperature: ([1.0, 1.0], fitted),
-        TeacherCalibration.per_teacher: (own, 1.0),
-    }
+    expected = {"none": ([1.0, 1.0], 1.0), "temperature": ([1.0, 1.0], fitted), "per_teacher": (own, 1.0)}
+    for way in TeacherCalibration:
+        record = recorded(lesson, teacher_calibration=way)
+        assert record.teacher_calibration == way.value
+        assert (record.teacher_temperatures, record.ensemble_temperature) == expected[way.value]
     assert len({1.0, fitted, *own}) == 4
 
 
@@ -266,17 +282,17 @@ def test_an_interrupted_student_goes_on_with_the_same_soft_labels_and_no_others(
     first = (run.directory / "distillation.json").read_bytes()
     elsewhere = lesson.softlabels.with_name("moved")
     with moved(lesson.softlabels, elsewhere):
-        export_softlabels(export_run(str(lesson.teachers[0]), root=str(tmp_path), verify_rows=0))
+        export_softlabels(export_run(str(lesson.teachers[0]), root=str(tmp_path), data=RECORDED, verify_rows=0))
         shutil.copytree(only_export(str(tmp_path)), lesson.softlabels)
         with pytest.raises(FerError, match="was taught by something else before it was interrupted: source_sha256"):
             distill_student(run)
         assert (run.directory / "distillation.json").read_bytes() == first
         run.distillation.softlabels = str(elsewhere)
         distill_student(run)
+        with pytest.raises(FinishedRunError):
+            distill_student(run)
     assert (run.directory / "distillation.json").read_bytes() == first
     assert_equal_runs(run.directory, finished)
-    with pytest.raises(FinishedRunError):
-        distill_student(run)
 
 
 @pytest.mark.slow
@@ -301,14 +317,29 @@ def test_an_interrupted_student_of_any_lesson_equals_an_uninterrupted_one(
     assert_equal_runs(killed.directory, plain.directory)
 
 
+@pytest.mark.slow
+def test_extra_epochs_of_a_student_are_taught_by_the_same(finished: Path, lesson: Lesson, tmp_path: Path) -> None:
+    run = student_run(lesson, tmp_path, epochs=3)
+    run.run.on_existing = OnExisting.resume
+    shutil.copytree(finished, run.directory)
+    distill_student(run)
+    assert record_of(run.directory) == record_of(finished)
+    lessons = [epoch.lesson for epoch in read_artifact(run.directory / "history.json", History).epochs]
+    before = [epoch.lesson for epoch in read_artifact(finished / "history.json", History).epochs]
+    assert lessons[:2] == before
+    assert lessons[2] is not None
+    assert 0 < lessons[2].distillation_loss < 10
+
+
 def test_labels_then_kd_then_dkd_each_start_from_the_weights_alone_of_the_one_before(
-    finished: Path, lesson: Lesson, tmp_path: Path
+    lesson: Lesson, tmp_path: Path
 ) -> None:
     labels = student_run(lesson, tmp_path, epochs=1, objective=DistillationObjective.none)
     distill_student(labels)
     assert record_of(labels.directory).teacher == "labels only"
     before = labels.directory
-    for options in ({}, {"name": "dkd", "objective": DistillationObjective.dkd, "ce_weight": 1.0}):
+    stages: list[dict[str, Any]] = [{}, {"name": "dkd", "objective": DistillationObjective.dkd, "ce_weight": 1.0}]
+    for options in stages:
         run = student_run(lesson, tmp_path, epochs=1, **options)
         run.stage.init_from = str(before)
         run.optimizer.lr = run.optimizer.min_lr = 1e-12
@@ -324,9 +355,7 @@ def test_labels_then_kd_then_dkd_each_start_from_the_weights_alone_of_the_one_be
         before = run.directory
 
 
-def test_rows_without_soft_labels_learn_from_their_labels(
-    lesson: Lesson, toy_manifest: Path, tmp_path: Path
-) -> None:
+def test_rows_without_soft_labels_learn_from_their_labels(lesson: Lesson, toy_manifest: Path, tmp_path: Path) -> None:
     """Eight train rows more than were exported."""
     header, *lines = toy_manifest.read_text(encoding="utf-8").splitlines()
     manifest = toy_manifest.with_name("with_more.csv")
@@ -345,24 +374,15 @@ def test_rows_without_soft_labels_learn_from_their_labels(
     run = student_run(longer, tmp_path, epochs=1, allow_missing=True)
     distill_student(run)
     record = record_of(run.directory)
-    assert record.rows_without == 8
-    assert record.rows_taught == record_of_all(lesson)
-
-
-def record_of_all(lesson: Lesson) -> int:
-    return len(train_logits(lesson)[0])
-
-
-def judged(folder: Path) -> Evaluation:
-    return read_artifact(folder / "evaluation.json", Evaluation)
+    assert (record.rows_taught, record.rows_without) == (len(train_logits(lesson)[0]), 8)
 
 
 def evaluated(checkpoint: Path, out: Path, **target: Any) -> Evaluation:
     given = EvaluationTarget(
         checkpoint=str(checkpoint), num_resamples=100, output_dir=str(out), accelerator="cpu", **target
     )
-    evaluate(EvaluateRun(run=RunConfig(root=str(out.parent / "root")), evaluate=given, data=DataConfig(num_workers=0)))
-    return judged(out)
+    evaluate(EvaluateRun(run=RunConfig(root=str(out.parent / "root")), evaluate=given, data=RECORDED))
+    return read_artifact(out / "evaluation.json", Evaluation)
 
 
 def test_a_student_is_evaluated_as_a_teacher_is(finished: Path, tmp_path: Path) -> None:
@@ -377,21 +397,100 @@ def test_a_student_is_evaluated_as_a_teacher_is(finished: Path, tmp_path: Path) 
     assert (test.result.split, test.view, test.rows_seen_in_training) == ("test", "flip", 0)
 
 
-def test_calibrators_corruptions_and_stored_logits_take_a_student(finished: Path, tmp_path: Path) -> None:
-    target = EvaluationTarget(checkpoint=str(finished), num_resamples=100, accelerator="cpu")
+def test_a_students_calibrator_is_compared_chosen_and_exported(finished: Path, tmp_path: Path) -> None:
     calibrate(
         CalibrateRun(
             run=RunConfig(root=str(tmp_path)),
-            evaluate=target,
-            calibrate=CalibrationComparison(methods=[CalibrationMethod.temperature, CalibrationMethod.vector]),
+            evaluate=EvaluationTarget(checkpoint=str(finished), num_resamples=100, accelerator="cpu"),
+            data=RECORDED,
+            calibrate=CalibrationComparison(methods=[CalibrationMethod.temperature]),
         )
     )
-    assert len(list((tmp_path / "calibrations").glob("*/calibrator.json"))) == 1
+    (chosen,) = (tmp_path / "calibrations").glob("*/calibrator.json")
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy)
+    (copy / "best.onnx").unlink()
+    export_onnx(ExportOnnxRun(export=ExportTarget(run_dir=str(copy), which=["best"], calibrator=str(chosen))))
+    before, after = (evaluated(folder / "best.onnx", tmp_path / f"of_{folder.name}") for folder in (finished, copy))
+    assert before.raw == after.raw
+
+
+def test_a_student_under_corruptions(finished: Path, tmp_path: Path) -> None:
     robustness(
         RobustnessRun(
             run=RunConfig(root=str(tmp_path)),
-            evaluate=target,
+            evaluate=EvaluationTarget(checkpoint=str(finished), num_resamples=100, accelerator="cpu"),
+            data=RECORDED,
             robustness=RobustnessConfig(corruptions=[Corruption.blur], severities=[3], clahe=False),
         )
     )
-    assert len(list((tmp_path / "robustness").glob("*/robustness.json"))) == 1
+    (file,) = (tmp_path / "robustness").glob("*/robustness.json")
+    assert read_artifact(file, Robustness).checkpoint_sha256 == sha256_of(finished / "best.pt")
+
+
+def test_a_student_and_its_teacher_are_stored_fused_and_exported_as_one(
+    finished: Path, lesson: Lesson, tmp_path: Path
+) -> None:
+    members = [str(finished), str(lesson.teachers[0])]
+    run, target = RunConfig(root=str(tmp_path)), EvaluationTarget(accelerator="cpu")
+    store_logits(StoreLogitsRun(run=run, evaluate=target, data=RECORDED, store=StoreConfig(models=members)))
+    stored = {path.name.partition("__")[0] for path in (tmp_path / "logits").iterdir()}
+    assert stored == {Path(member).name for member in members}
+    fuse_ensemble(
+        FuseEnsembleRun(
+            run=run,
+            evaluate=EvaluationTarget(num_resamples=100, accelerator="cpu"),
+            data=RECORDED,
+            ensemble=EnsembleConfig(teachers=members, weights=[0.5, 0.5], num_weight_resamples=100),
+        )
+    )
+    (folder,) = (path for path in (tmp_path / "ensembles").iterdir() if path.is_dir())
+    assert [one.given for one in read_artifact(folder / "ensemble.json", Ensemble).teachers] == members
+    export_onnx(ExportOnnxRun(export=ExportTarget(run_dir=str(folder))))
+    assert (folder / "ensemble.onnx").is_file()
+    export_softlabels(export_run(str(finished), root=str(tmp_path), data=RECORDED, verify_rows=2))
+    softlabels = str(only_export(str(tmp_path)))
+    diagnose_alignment(
+        DiagnoseAlignmentRun(
+            evaluate=EvaluationTarget(accelerator="cpu"), diagnose=DiagnosisConfig(softlabels=softlabels, verify_rows=3)
+        )
+    )
+    again = recorded(lesson, softlabels=softlabels)
+    assert [teacher.given for teacher in again.teachers] == [str(finished)]
+
+
+def test_housekeeping_knows_students_and_what_they_need(finished: Path, lesson: Lesson, tmp_path: Path) -> None:
+    root = RunConfig(root=str(lesson.root))
+    summarise(SummariseRun(run=root, summary=SummaryConfig(output_dir=str(tmp_path))))
+    runs = {Path(run.run).name: run for run in read_artifact(tmp_path / "summary.json", Summary).runs}
+    assert (runs[finished.name].kind, runs[finished.name].state, runs[finished.name].seeds) == (
+        "students",
+        "finished",
+        [1337],
+    )
+    for needed in (lesson.softlabels, lesson.ensemble, *lesson.teachers):
+        assert any(name.endswith(f"students/{finished.name}") for name in runs[needed.name].needed_by)
+    triage(TriageRun(run=root, triage=TriageConfig(folders=[str(finished.parent)], output_dir=str(tmp_path))))
+    (table,) = read_artifact(tmp_path / "_ensemble_triage.json", Triage).tables
+    assert (Path(table.runs[0].run).name, table.runs[0].best, table.runs[0].bad) == (finished.name, True, False)
+    archive_run = ArchiveRun(run=root, archive=ArchiveConfig(runs=[str(lesson.softlabels)], dry_run=True))
+    with pytest.raises(FerError, match=f"referred to by .*students/{finished.name}"):
+        archive(archive_run)
+
+
+def test_what_a_student_keeps_of_its_ensemble(finished: Path, lesson: Lesson) -> None:
+    kept = retention_of(finished)
+    own = read_artifact(finished / "reliabilitymetrics.json", ReliabilityMetrics).best
+    of_ensemble = read_artifact(lesson.ensemble / "ensemble_metrics.json", EnsembleMetrics).evaluated[0]
+    assert kept is not None
+    assert kept.share == own.raw.macro_f1 / of_ensemble.raw.macro_f1
+    assert kept.teacher_parameters == record_of(finished).teacher_parameters
+    assert (lesson.softlabels / "ensemble.json").read_bytes() == (lesson.ensemble / "ensemble.json").read_bytes()
+
+
+def test_a_table_of_the_teachers_and_their_student(finished: Path, lesson: Lesson, tmp_path: Path) -> None:
+    given = Comparison(runs=[str(lesson.root)], output_dir=str(tmp_path))
+    compare_runs(CompareRunsRun(run=RunConfig(root=str(lesson.root)), compare=given))
+    (table,) = read_artifact(tmp_path / "leaderboard.json", Leaderboard).tables
+    runs = {recipe.options["task"]: [Path(run).name for run in recipe.runs] for recipe in table.recipes}
+    assert runs == {"train_teacher": [path.name for path in lesson.teachers], "distill_student": [finished.name]}

@@ -33,6 +33,8 @@ class Student:
     arm: str
     seed: int
     run: DistillStudentRun
+    finished: bool
+    """It has trained all the epochs asked for, and has been judged."""
 
     @property
     def title(self) -> str:
@@ -61,14 +63,13 @@ class ComparisonPlan:
         return [student for student in self.students if student.arm == arm]
 
 
-def is_finished(student: Student) -> bool:
-    """Tell whether a student has trained all the epochs asked for, and has been judged."""
-    phases = read_phases(student.path)
+def _is_finished(run: DistillStudentRun) -> bool:
+    phases = read_phases(run.directory)
     return (
         bool(phases)
-        and phases[-1].end_epoch == student.run.stage.epochs
-        and finished_epochs(student.path, phases[-1]) is not None
-        and final_files_match(student.path, onnx=student.run.trainer.onnx)
+        and phases[-1].end_epoch == run.stage.epochs
+        and finished_epochs(run.directory, phases[-1]) is not None
+        and (not run.trainer.onnx or final_files_match(run.directory, onnx=True))
     )
 
 
@@ -77,22 +78,30 @@ def has_begun(student: Student) -> bool:
     return (student.path / "checkpoint_last.pt").exists()
 
 
-def _students(run: CompareStudentsRun) -> tuple[Student, ...]:
+def _runs(run: CompareStudentsRun) -> dict[tuple[str, int], DistillStudentRun]:
     in_turn = sorted(run.arms, key=lambda arm: len(run.starts_of(arm)))
-    return tuple(Student(arm, seed, run.student(arm, seed)) for seed in run.comparison.seeds for arm in in_turn)
+    return {(arm, seed): run.student(arm, seed) for seed in run.comparison.seeds for arm in in_turn}
 
 
-def _check_directories(run: CompareStudentsRun, students: Sequence[Student]) -> None:
+def _students(run: CompareStudentsRun) -> tuple[Student, ...]:
+    """Return the students in their turn, once their directories are known to be theirs.
+
+    Raises:
+        FerError: a directory holds another run, or one that `run.on_existing` does not allow.
+    """
     if (run.directory / STUDENT_COMPARISON_FILE).exists() and run.run.on_existing is OnExisting.fail:
         raise FerError(
             f"{run.directory} already holds a comparison. Judge it again, with other arms or seeds too, with "
             "run.on_existing=resume, or make another one with comparison.name=<name>"
         )
-    for student in students:
+    students = []
+    for (arm, seed), own in _runs(run).items():
         try:
-            check_existing_run(student.path, student.run, on_existing=student.run.run.on_existing)
+            check_existing_run(own.directory, own, on_existing=own.run.on_existing)
         except FerError as error:
-            raise FerError(f"{student.title}: {error}") from error
+            raise FerError(f"arm {arm}, seed {seed}: {error}") from error
+        students.append(Student(arm, seed, own, _is_finished(own)))
+    return tuple(students)
 
 
 def _check_starts(run: CompareStudentsRun, students: Sequence[Student]) -> None:
@@ -103,7 +112,7 @@ def _check_starts(run: CompareStudentsRun, students: Sequence[Student]) -> None:
         if arm is None:
             continue
         before, way_out = by_key[arm, student.seed], "Make another comparison with comparison.name=<name>"
-        if not is_finished(before):
+        if not before.finished:
             raise FerError(
                 f"{student.title} has begun in {student.path}, and {before.title}, from which it starts, is not finished with "
                 f"stage.epochs={before.run.stage.epochs}: what that would still learn could not reach it. {way_out}"
@@ -147,7 +156,7 @@ def _lessons(
     for arm in run.arms:
         own = [student for student in students if student.arm == arm]
         first = own[0].run
-        if all(map(is_finished, own)):  # what they were taught is not inferred again, but looked at
+        if all(student.finished for student in own):  # what they were taught is not inferred again, but looked at
             first = replace(first, distillation=replace(first.distillation, verify_rows=0))
         try:
             record = open_signal(first, trained).record
@@ -169,13 +178,12 @@ def plan_comparison(run: CompareStudentsRun) -> ComparisonPlan:
     Raises:
         FerError: anything wrong with rows, teachers, starting weights or directories of any student.
     """
-    students = _students(run)
-    for student in students[: len(run.arms)]:
+    for arm in run.arms:
         try:
-            check_teacher_files(student.run.distillation)
+            check_teacher_files(run.student(arm, run.comparison.seeds[0]).distillation)
         except FerError as error:
-            raise FerError(f"arm {student.arm}: {error}") from error
-    _check_directories(run, students)
+            raise FerError(f"arm {arm}: {error}") from error
+    students = _students(run)
     _check_starts(run, students)
     trained = prepare_training(students[0].run)
     rows = judged_rows(run, trained)

@@ -230,7 +230,7 @@ def edit_record(folder: Path) -> None:
         (lose_arrays, "holds no soft labels; make them with task=export_softlabels"),
         (lose_report, "is an export that was not finished"),
         (edit_index, "SHA-256 of softlabels_index.jsonl"),
-        (edit_record, "is not what its records say"),
+        (edit_record, "is not what was exported: "),
     ],
 )
 def test_damaged_soft_labels(lesson: Lesson, damage: Callable[[Path], None], message: str) -> None:

@@ -17,6 +17,7 @@ from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.runs.ensemble_board import EnsembleBoard
 from fer_lightning.runs.finished_ensemble import read_finished_ensemble
+from fer_lightning.runs.run_dir import read_config
 from fer_lightning.training.ensemble_judging import judge_on_splits
 from tests.runs.stored_teachers import write_teachers
 from tests.test_cli import command
@@ -32,11 +33,11 @@ def run_of(root: Path, teachers: list[str], weights: list[float], **target: Any)
     )
 
 
-def swept(root: Path, teachers: list[str], weights: Any = WEIGHTS, **target: Any) -> dict[Path, FuseEnsembleRun]:
-    runs: dict[Path, FuseEnsembleRun] = {}
+def swept(root: Path, teachers: list[str], weights: Any = WEIGHTS, **target: Any) -> list[Path]:
+    folders: list[Path] = []
     for some in weights:
-        fuse_in_sweep(run_of(root, teachers, some, **target), root / "sweep", runs)
-    return runs
+        fuse_in_sweep(run_of(root, teachers, some, **target), root / "sweep", folders)
+    return folders
 
 
 def board(sweep: Path) -> EnsembleBoard:
@@ -44,9 +45,9 @@ def board(sweep: Path) -> EnsembleBoard:
 
 
 def test_jobs_go_below_the_sweep_and_logits_stay_where_they_are_shared(tmp_path: Path) -> None:
-    runs = swept(tmp_path, write_teachers(tmp_path / "t"))
-    assert {folder.parent for folder in runs} == {tmp_path / "sweep" / "ensembles"}
-    assert {run.run.root for run in runs.values()} == {str(tmp_path / "experiments")}
+    folders = swept(tmp_path, write_teachers(tmp_path / "t"))
+    assert {folder.parent for folder in folders} == {tmp_path / "sweep" / "ensembles"}
+    assert {read_config(folder)["run"]["root"] for folder in folders} == {str(tmp_path / "experiments")}
     assert all(
         {path.name for path in folder.iterdir()} - {".run.lock.guard"}
         == {
@@ -54,7 +55,7 @@ def test_jobs_go_below_the_sweep_and_logits_stay_where_they_are_shared(tmp_path:
             "ensemble.json",
             "ensemble_metrics.json",
         }
-        for folder in runs
+        for folder in folders
     )
 
 
@@ -73,26 +74,26 @@ def test_a_manifest_without_test_rows_is_looked_at_once(tmp_path: Path, caplog: 
 
 def test_the_end_compares_the_best_on_val_and_ranks_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    runs = swept(tmp_path, write_teachers(tmp_path / "t"))
-    before = {folder: (folder / "ensemble.json").read_bytes() for folder in runs}
-    compare_ensemble_sweep(tmp_path / "sweep", runs, [("job 3 (x)", "refused", [])])
+    folders = swept(tmp_path, write_teachers(tmp_path / "t"))
+    before = {folder: (folder / "ensemble.json").read_bytes() for folder in folders}
+    compare_ensemble_sweep(tmp_path / "sweep", [("job 3 (x)", "refused", [])])
     (table,) = board(tmp_path / "sweep").tables
     assert [ensemble.weights["RN18"] for ensemble in table.ensembles] == [0.5, 1.0, 0.0]
     assert [len(ensemble.against_best_teacher) for ensemble in table.ensembles] == [2, 0, 0]
     assert [(item.run, item.reason) for item in board(tmp_path / "sweep").left_out] == [("job 3 (x)", "refused")]
-    assert {folder: (folder / "ensemble.json").read_bytes() for folder in runs} == before
+    assert {folder: (folder / "ensemble.json").read_bytes() for folder in folders} == before
     assert f"its best single teacher {table.ensembles[0].best_teacher} on test" in caplog.text
     compared = [line for line in caplog.messages if line.startswith("comparing the best on val")]
-    compare_ensemble_sweep(tmp_path / "sweep", runs, [])
+    compare_ensemble_sweep(tmp_path / "sweep", [])
     assert [line for line in caplog.messages if line.startswith("comparing the best on val")] == compared
 
 
 def test_a_job_equals_the_same_ensemble_by_itself(tmp_path: Path) -> None:
     teachers = write_teachers(tmp_path / "t")
-    runs = swept(tmp_path, teachers, WEIGHTS[1:2])
-    compare_ensemble_sweep(tmp_path / "sweep", runs, [])
+    folders = swept(tmp_path, teachers, WEIGHTS[1:2])
+    compare_ensemble_sweep(tmp_path / "sweep", [])
     fuse_ensemble(run_of(tmp_path, teachers, WEIGHTS[1]))
-    (of_job,), (alone,) = list(runs), list((tmp_path / "experiments" / "ensembles").iterdir())
+    (of_job,), (alone,) = folders, list((tmp_path / "experiments" / "ensembles").iterdir())
     assert of_job.name == alone.name
     for name in ("ensemble.json", "ensemble_metrics.json"):
         assert (of_job / name).read_bytes() == (alone / name).read_bytes()
@@ -102,40 +103,40 @@ def test_a_restarted_sweep_skips_what_is_done_and_does_the_rest(tmp_path: Path) 
     teachers = write_teachers(tmp_path / "t")
     first = swept(tmp_path, teachers, WEIGHTS[:2])
     (next(iter(first)) / "ensemble.json").unlink()  # as if it had been killed
-    runs: dict[Path, FuseEnsembleRun] = {}
+    folders: list[Path] = []
     skipped = []
     for weights in WEIGHTS:
         try:
-            fuse_in_sweep(run_of(tmp_path, teachers, weights), tmp_path / "sweep", runs)
+            fuse_in_sweep(run_of(tmp_path, teachers, weights), tmp_path / "sweep", folders)
         except FinishedRunError as error:
             skipped.append(str(error))
     assert len(skipped) == 1
     assert list(first)[1].name in skipped[0]
-    assert len(runs) == 3
-    compare_ensemble_sweep(tmp_path / "sweep", runs, [])
+    assert len(folders) == 3
+    compare_ensemble_sweep(tmp_path / "sweep", [])
     assert len(board(tmp_path / "sweep").tables[0].ensembles) == 3
 
 
 def test_without_resamples_the_end_compares_nothing(tmp_path: Path) -> None:
-    runs = swept(tmp_path, write_teachers(tmp_path / "t"), num_resamples=0)
-    compare_ensemble_sweep(tmp_path / "sweep", runs, [])
-    assert all(not read_finished_ensemble(folder).metrics.against_best_teacher for folder in runs)
+    folders = swept(tmp_path, write_teachers(tmp_path / "t"), num_resamples=0)
+    compare_ensemble_sweep(tmp_path / "sweep", [])
+    assert all(not read_finished_ensemble(folder).metrics.against_best_teacher for folder in folders)
 
 
 def test_an_unfinished_ensemble_is_left_out_and_a_refused_one_only_once(tmp_path: Path) -> None:
-    runs = swept(tmp_path, write_teachers(tmp_path / "t"))
-    folder = next(iter(runs))
+    folders = swept(tmp_path, write_teachers(tmp_path / "t"))
+    folder = next(iter(folders))
     (folder / "ensemble.json").unlink()
-    compare_ensemble_sweep(tmp_path / "sweep", runs, [])
+    compare_ensemble_sweep(tmp_path / "sweep", [])
     (left_out,) = board(tmp_path / "sweep").left_out
     assert left_out.reason == "is not finished: there is no ensemble.json in it"
-    compare_ensemble_sweep(tmp_path / "sweep", runs, [("job 0", "the disk was full", [folder])])
+    compare_ensemble_sweep(tmp_path / "sweep", [("job 0", "the disk was full", [folder])])
     assert [item.run for item in board(tmp_path / "sweep").left_out] == ["job 0"]
 
 
 def test_nothing_finished_is_nothing_to_compare(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "sweep" / "ensembles").mkdir(parents=True)
-    compare_ensemble_sweep(tmp_path / "sweep", {}, [])
+    compare_ensemble_sweep(tmp_path / "sweep", [])
     assert "holds no finished ensemble" in caplog.text
     assert not (tmp_path / "sweep" / "leaderboard.json").exists()
 
