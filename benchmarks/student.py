@@ -79,7 +79,8 @@ def _epoch_seconds(folder: Path, options: argparse.Namespace, *taught: str) -> f
             folder=folder,
         )
         timing = json.loads(_only(Path(root), "students/*/timings.json").read_text())["epochs"][-1]
-    return options.images * _TRAIN_SHARE / float(timing["images_per_second"])
+    rows: float = options.images * _TRAIN_SHARE
+    return rows / float(timing["images_per_second"])
 
 
 def main() -> None:

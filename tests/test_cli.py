@@ -398,26 +398,21 @@ def test_a_sweep_of_seeds_is_compared_and_goes_on_where_it_was(tmp_path: Path, t
 def test_a_sweep_side_by_side_is_compared_and_goes_on(tmp_path: Path, toy_manifest: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = [*toy_sweep(toy_manifest, tmp_path / "sweep"), "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    sweep += ["optimizer.lr=1e-3,1e-2", "run.seed=1,2", "run.on_existing=resume"]
+    sweep += ["optimizer.lr=1e-3,1e-2", "run.on_existing=resume"]
     answer = command(*sweep, folder=tmp_path)
     assert answer.returncode == 0, answer.stderr
     first = read_artifact(tmp_path / "sweep" / "leaderboard.json", Leaderboard)
-    assert [recipe.seeds for recipe in first.tables[0].recipes] == [[1, 2], [1, 2]]
+    assert len(first.tables[0].recipes) == 2
     assert (tmp_path / "sweep" / "response.png").is_file()
     view = hparams_view(tmp_path / "sweep")
-    assert view.differing == {"optimizer.lr", "run.seed", "run.tag"}
-    assert sorted((row["optimizer.lr"], row["run.seed"]) for row in view.rows.values()) == [
-        (0.001, 1),
-        (0.001, 2),
-        (0.01, 1),
-        (0.01, 2),
-    ]
+    assert view.differing == {"optimizer.lr", "run.tag"}
+    assert sorted(row["optimizer.lr"] for row in view.rows.values()) == [0.001, 0.01]
     objectives = {job.directories[0]: job.objective for job in read_jobs(tmp_path / "sweep")}
     assert {name: row["final/macro_f1"] for name, row in view.rows.items()} == pytest.approx(objectives)
-    shutil.rmtree(tmp_path / "sweep" / "teachers" / "TOY_test_resnet_seed1_stageA_img32_job0")
+    shutil.rmtree(tmp_path / "sweep" / "teachers" / "TOY_test_resnet_seed1337_stageA_img32_job0")
     answer = command(*sweep, folder=tmp_path)
     assert answer.returncode == 0, answer.stderr
-    assert answer.stderr.count("nothing to resume") == 3
+    assert answer.stderr.count("nothing to resume") == 1
     again = read_artifact(tmp_path / "sweep" / "leaderboard.json", Leaderboard)
     assert [recipe.runs for recipe in again.tables[0].recipes] == [recipe.runs for recipe in first.tables[0].recipes]
 

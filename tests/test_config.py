@@ -60,10 +60,13 @@ def teacher(*overrides: str) -> TrainTeacherRun:
     return run
 
 
-TEACHERS = {name: ("distillation.softlabels=s",) for name in ("student_kd", "student_dkd")} | {
-    name: ("comparison.softlabels=s",) for name in ("student_comparison", "small_student_comparison")
+TEACHERS = {f"student_{name}": ("distillation.softlabels=s",) for name in ("kd", "dkd")} | {
+    f"{name}student_comparison": ("comparison.softlabels=s",) for name in ("", "small_")
 }
 """What an experiment leaves to the command line."""
+
+
+TAUGHT = ("curriculum", "dist", "dkd", "entropy", "kd", "kd_standardized", "multi_level", "nkd")
 
 
 def test_experiments_are_found() -> None:
@@ -142,19 +145,21 @@ def test_each_group_option_composes(option: str) -> None:
         "build=sources": ["+source=ferplus", "build.sources.ferplus.path=somewhere"],
         "augmentation=custom": ["augmentation.pipeline=list.yaml"],
         **{f"build={name}": ["build.manifests=[a.csv]"] for name in MERGES},
+        **{f"distillation={name}": ["distillation.softlabels=s"] for name in TAUGHT},
     }
     if option.startswith("source="):
         name = option.removeprefix("source=")
         option, needed = "build=sources", {"build=sources": [f"+source={name}", f"build.sources.{name}.path=somewhere"]}
-    task = ["task=build_manifest"] if option.startswith("build=") else []
-    run = run_of(*task, option, *needed.get(option, []))
-    assert type(run) is (BuildManifestRun if task else TrainTeacherRun)
+    verb = {"build": "build_manifest", "distillation": "distill_student"}.get(option.partition("=")[0])
+    run = run_of(*([f"task={verb}"] if verb else []), option, *needed.get(option, []))
+    assert type(run) is RUN_TYPES[verb or "train_teacher"]
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in (conf_dir() / "sweep").glob("*.yaml")))
 def test_each_sweep_composes(name: str) -> None:
     experiment = "ensemble_rn18_b3_cnxt" if name.startswith("ensemble") else "small_rn18"
-    run = run_of(f"+experiment={experiment}", f"+sweep={name}")
+    experiment = "student_dkd" if "kd" in name.split("_") or "dkd" in name.split("_") else experiment
+    run = run_of(f"+experiment={experiment}", f"+sweep={name}", *TEACHERS.get(experiment, ()))
     assert type(run) is RUN_TYPES[run.task]
 
 

@@ -196,7 +196,9 @@ class DistillStudentRun(TrainingRun):
                 "distillation.views shows pictures as the teachers saw them; use augmentation=light (colours only) or none"
             )
         if lesson.self_teaching and self.optimizer.sam_rho:
-            raise ValueError("distillation.self_teaching and optimizer.sam_rho do not go together; leave one of them out")
+            raise ValueError(
+                "distillation.self_teaching and optimizer.sam_rho do not go together; leave one of them out"
+            )
 
     def _taught_how(self) -> list[str]:
         loss = [] if self.loss.name == _STUDENT_LOSS else [self.loss.name]

@@ -127,7 +127,12 @@ def test_every_ensemble_is_fused_from_logits_at_hand(name: str, tmp_path: Path) 
 @pytest.mark.parametrize("name", STUDENTS)
 def test_every_student_recipe_trains_a_tiny_network(name: str, toy_manifest: Path, tmp_path: Path) -> None:
     register_schemas()
-    small = ["backbone.name=test_efficientnet", "backbone.short=TOY", "backbone.embedding_dim=32", "stage.image_size=32"]
+    small = [
+        "backbone.name=test_efficientnet",
+        "backbone.short=TOY",
+        "backbone.embedding_dim=32",
+        "stage.image_size=32",
+    ]
     places = [f"data.manifest={toy_manifest}", f"run.root={tmp_path}", f"data.cache_dir={tmp_path / 'cache'}"]
     teacher = ["distillation.self_teaching=true"] if name.endswith("kd") else []  # soft labels have tests of their own
     given = [f"+experiment={name}", *places, *QUICK, *small, *teacher, "stage.epochs=2", "stage.batch_size=64"]

@@ -128,9 +128,7 @@ def test_a_mistake_is_one_clear_error(tmp_path: Path) -> None:
 def test_students_have_a_table_of_their_own_and_need_what_taught_them(tmp_path: Path) -> None:
     ensemble = write_ensemble(tmp_path, "e", 0.85)
     labels = write_softlabels(tmp_path, "s", ensemble)
-    weak, good = (
-        write_student(tmp_path, student(seed, softlabels=str(labels)), metrics(seed / 10)) for seed in (6, 7)
-    )
+    weak, good = (write_student(tmp_path, student(seed, softlabels=str(labels)), metrics(seed / 10)) for seed in (6, 7))
     found = summarised(tmp_path)
     tables = [(table.kind, [Path(run.run).name for run in table.runs]) for table in found.tables]
     assert tables == [("students", [good.name, weak.name]), ("ensembles", ["e", "s"])]

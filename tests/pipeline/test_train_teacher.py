@@ -23,8 +23,8 @@ from fer_lightning.pipeline.config import ExportOnnxRun, ExportTarget, TrainTeac
 from fer_lightning.pipeline.evaluate import evaluate
 from fer_lightning.pipeline.evaluation.config import EvaluateRun, EvaluationCalibration, EvaluationTarget
 from fer_lightning.pipeline.export_onnx import export_onnx
-from fer_lightning.pipeline.learning.preparation import _warn_if_nothing_was_learnt, select_training_rows
 from fer_lightning.pipeline.learning import fitting
+from fer_lightning.pipeline.learning.preparation import _warn_if_nothing_was_learnt, select_training_rows
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import (
     AlignmentReport,

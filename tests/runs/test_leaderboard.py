@@ -385,13 +385,17 @@ def test_what_taught_is_told_by_its_digest_and_not_by_its_place(tmp_path: Path) 
         write_student(tmp_path, student(1, "live", ensemble="ensembles/e"), sha256="33" * 32),
     ]
     names = {recipe.name: recipe.seeds for recipe in only_table(*moved, *others).recipes}
-    assert names == {f"distillation.taught_by={digest * 4}": seeds for digest, seeds in (("11", [1, 2]), ("22", [1]), ("33", [1]))}
+    assert names == {
+        f"distillation.taught_by={digest * 4}": seeds for digest, seeds in (("11", [1, 2]), ("22", [1]), ("33", [1]))
+    }
 
 
 def test_teachers_and_students_of_the_same_rows_stand_in_one_table(tmp_path: Path) -> None:
     first = write_finished_run(tmp_path, teacher(1), metrics(0.6))
     second = write_student(tmp_path, student(1), metrics(0.7))
-    found = [(recipe.options["task"], recipe.options["distillation.name"]) for recipe in only_table(first, second).recipes]
+    found = [
+        (recipe.options["task"], recipe.options["distillation.name"]) for recipe in only_table(first, second).recipes
+    ]
     assert found == [("distill_student", "labels"), ("train_teacher", "absent")]
 
 

@@ -44,9 +44,7 @@ def check_precision(options: TrainerConfig) -> None:
         )
 
 
-def make_trainer(
-    run: TrainingRun, callbacks: list[lightning.Callback], logger: TensorBoardLogger
-) -> lightning.Trainer:
+def make_trainer(run: TrainingRun, callbacks: list[lightning.Callback], logger: TensorBoardLogger) -> lightning.Trainer:
     """Return the trainer of a run.
 
     Raises:

@@ -57,9 +57,7 @@ def fit_learner(
     lightning.seed_everything(run.run.seed, verbose=False)
     spec = canonical_of(run)
     targets, draws, num_batches = taught_rows(run, selection)
-    learner = build_learner(
-        run, selection, spec, num_batches=num_batches, phases=directory.phases, signal=signal
-    )
+    learner = build_learner(run, selection, spec, num_batches=num_batches, phases=directory.phases, signal=signal)
     if signal is not None:
         _keep_lesson(directory, signal)
     alignment = _alignment(run, selection, directory, spec, learner)

@@ -19,13 +19,13 @@ from fer_lightning.pipeline.students.known_teachers import parameters_of, refuse
 from fer_lightning.runs.distillation import DistillationRecord, TargetSharpness
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE
 from fer_lightning.runs.ensemble_file import read_ensemble
-from fer_lightning.runs.softlabel_join import join_softlabels
+from fer_lightning.runs.softlabel_join import JoinedSoftLabels, join_softlabels
 from fer_lightning.runs.softlabel_teachers import check_teachers
 from fer_lightning.runs.softlabels import HASH_FILE, SoftLabels
 from fer_lightning.runs.softlabels_file import read_softlabels
 from fer_lightning.training.distillation.config import TemperatureRule
 from fer_lightning.training.distillation.signal import TeacherSignal
-from fer_lightning.training.distillation.stored_teachers import TaughtLogits, taught_logits
+from fer_lightning.training.distillation.stored_teachers import taught_logits
 from fer_lightning.training.distillation.term import DistillationTerm
 from fer_lightning.training.recipe.student_recipe import TeacherFusion
 
@@ -45,9 +45,7 @@ def _verified(run: DistillStudentRun, softlabels: SoftLabels, selection: Selecti
     present = {*selection.manifest.row_ids}
     at = np.array([place for place, row_id in enumerate(softlabels.row_ids) if row_id in present])
     places = at[drawn_rows(len(at), run.distillation.verify_rows, seed=run.run.seed)]
-    found = verify_rows(
-        softlabels, selection.manifest, places, accelerator=run.trainer.accelerator, option=OPTION
-    )
+    found = verify_rows(softlabels, selection.manifest, places, accelerator=run.trainer.accelerator, option=OPTION)
     if found.deviating:
         raise FerError(
             f"{OPTION}: {len(found.deviating)} of {found.num_rows} rows that were inferred again are not those in the soft labels: "
@@ -75,11 +73,42 @@ def _kd_temperature(run: DistillStudentRun, targets: Tensor) -> float:
     return found.kd_temperature
 
 
-def _targets(run: DistillStudentRun, taught: TaughtLogits, logits: Tensor, labels: Tensor, fusion: TeacherFusion) -> Tensor:
-    """Return the plain view's logits to follow, of rows that have some."""
+def _fused(run: DistillStudentRun, logits: Tensor, labels: Tensor, fusion: TeacherFusion) -> Tensor:
+    """Return (n, 7) logits to follow, of (n, M, 7) of M teachers."""
     term = DistillationTerm(run.distillation, fusion, kd_temperature=run.distillation.kd_temperature, partial=False)
     with torch.no_grad():
         return term.fused(logits, labels)
+
+
+def _joined(
+    run: DistillStudentRun, selection: Selection, canonical: CanonicalSpec, softlabels: SoftLabels
+) -> JoinedSoftLabels:
+    """Join soft labels with the train rows, once teachers and rows are those that they were."""
+    joined = join_softlabels(
+        softlabels,
+        selection.manifest,
+        selection.rows["train"],
+        manifest_sha256=selection.manifest.sha256,
+        canonical=canonical,
+        option=OPTION,
+        allow_missing=run.distillation.allow_missing,
+    )
+    if not (joined.positions >= 0).any():
+        raise FerError(f"{OPTION}: none of the {len(joined.positions)} train rows has soft labels")
+    absent = check_teachers(softlabels, option=OPTION)
+    if absent:
+        log.warning("%s: nothing is left of %s to compare with what taught", OPTION, ", ".join(absent))
+    refuse_taught_val_rows(softlabels.record.teachers, selection, run.data)
+    return joined
+
+
+def _row_logits(run: DistillStudentRun, softlabels: SoftLabels, table: Tensor, places: Tensor) -> RowLogits:
+    """Return the table for the loader; with views also the draws by which the pictures are shown."""
+    if not run.distillation.views or softlabels.view_draws is None:
+        return RowLogits(table.numpy())
+    plain = torch.zeros_like(softlabels.view_draws[:1])
+    draws = torch.cat([plain, softlabels.view_draws])[:, places].numpy()
+    return RowLogits(table.numpy(), views=softlabels.record.views, draws=draws)
 
 
 def open_stored(run: DistillStudentRun, selection: Selection, canonical: CanonicalSpec, path: Path) -> TeacherSignal:
@@ -94,26 +123,9 @@ def open_stored(run: DistillStudentRun, selection: Selection, canonical: Canonic
     Raises:
         FerError: see `open_signal`.
     """
-    lesson, rows = run.distillation, selection.rows["train"]
-    softlabels = read_softlabels(path, option=OPTION)
-    folder = path.parent if path.is_file() else path
-    record = softlabels.record
-    joined = join_softlabels(
-        softlabels,
-        selection.manifest,
-        rows,
-        manifest_sha256=selection.manifest.sha256,
-        canonical=canonical,
-        option=OPTION,
-        allow_missing=lesson.allow_missing,
-    )
-    absent = check_teachers(softlabels, option=OPTION)
-    if absent:
-        log.warning("%s: nothing is left of %s to compare with what taught", OPTION, ", ".join(absent))
-    refuse_taught_val_rows(record.teachers, selection, run.data)
-    known = torch.from_numpy(joined.positions >= 0)
-    if not known.any():
-        raise FerError(f"{OPTION}: none of the {len(rows)} train rows has soft labels")
+    lesson, folder = run.distillation, path.parent if path.is_file() else path
+    softlabels = read_softlabels(folder, option=OPTION)
+    joined = _joined(run, selection, canonical, softlabels)
     taught = taught_logits(
         softlabels,
         calibration=lesson.teacher_calibration,
@@ -121,27 +133,25 @@ def open_stored(run: DistillStudentRun, selection: Selection, canonical: Canonic
         views=lesson.views,
         option=OPTION,
     )
-    table = taught.logits[:, torch.from_numpy(joined.positions)]
+    places = torch.from_numpy(joined.positions)
+    known = places >= 0
+    table = taught.logits[:, places]
     table[:, ~known] = torch.nan
-    # The logits of several teachers arrive divided by their temperatures.
+    # Several teachers' logits are divided by their temperatures already.
     fusion = TeacherFusion(
         space=taught.space,
         weights=list(taught.weights),
         temperatures=[1.0] * table.shape[2],
         ensemble_temperature=taught.ensemble_temperature,
     )
-    targets = _targets(run, taught, table[0, known], joined.labels[known], fusion)
+    targets = _fused(run, table[0, known], joined.labels[known], fusion)
     kd_temperature = _kd_temperature(run, targets)
     soft = sharpness(targets, kd_temperature=kd_temperature, labels=joined.labels[known])
     verification = _verified(run, softlabels, selection)
-    draws = None
-    if lesson.views and softlabels.view_draws is not None:
-        plain = torch.zeros_like(softlabels.view_draws[:1])
-        draws = torch.cat([plain, softlabels.view_draws])[:, torch.from_numpy(joined.positions)].numpy()
-    ensemble = read_ensemble(folder / ENSEMBLE_FILE, option=OPTION)
+    record = softlabels.record
     return TeacherSignal(
         config=lesson,
-        row_logits=RowLogits(table.numpy(), views=record.views if lesson.views else (), draws=draws),
+        row_logits=_row_logits(run, softlabels, table, places),
         negatives=None,
         fusion=fusion,
         kd_temperature=kd_temperature,
@@ -150,7 +160,7 @@ def open_stored(run: DistillStudentRun, selection: Selection, canonical: Canonic
             teacher="soft labels",
             source=folder.as_posix(),
             source_sha256=sha256_of(folder / HASH_FILE),
-            ensemble=ensemble.name,
+            ensemble=read_ensemble(folder / ENSEMBLE_FILE, option=OPTION).name,
             ensemble_sha256=record.ensemble_sha256,
             space=record.space,
             teachers=record.teachers,

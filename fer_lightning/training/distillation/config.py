@@ -122,7 +122,9 @@ class DistillationConfig:
         if not 0 < self.target_entropy < 1:
             raise ValueError(f"distillation.target_entropy must lie in (0, 1), got {self.target_entropy}")
         if self.curriculum_epochs < 1 or self.verify_rows < 0:
-            raise ValueError("distillation.curriculum_epochs must be at least 1 and distillation.verify_rows at least 0")
+            raise ValueError(
+                "distillation.curriculum_epochs must be at least 1 and distillation.verify_rows at least 0"
+            )
         if len(self.teachers) > 1:
             raise ValueError(
                 f"{' and '.join(f'distillation.{option}' for option in self.teachers)} are different teachers; choose one"
@@ -177,7 +179,9 @@ class DistillationConfig:
         if self.distils and without_effect:
             raise ValueError(f"distillation.{without_effect[0]} has no effect without soft labels or an ensemble")
         if self.distils and self.temperature_rule is TemperatureRule.entropy and self.softlabels is None:
-            raise ValueError("distillation.temperature_rule=entropy looks at all targets beforehand: it needs softlabels")
+            raise ValueError(
+                "distillation.temperature_rule=entropy looks at all targets beforehand: it needs softlabels"
+            )
 
     def _check_objective(self) -> None:
         if not self.weight:
@@ -190,7 +194,9 @@ class DistillationConfig:
             raise ValueError("distillation.target_class is for objective dkd or nkd")
         several = self.objective is DistillationObjective.multi_level
         if several and self.temperature_rule is not TemperatureRule.constant:
-            raise ValueError("distillation.objective=multi_level has temperatures of its own; use temperature_rule=constant")
+            raise ValueError(
+                "distillation.objective=multi_level has temperatures of its own; use temperature_rule=constant"
+            )
         if self.temperature_rule is TemperatureRule.entropy and self.standardize:
             raise ValueError("distillation.temperature_rule=entropy is of logits as they are; use standardize=false")
         rising = self.temperature_rule is TemperatureRule.curriculum

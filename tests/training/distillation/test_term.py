@@ -1,5 +1,6 @@
 """How several teachers become one target, and when the target counts: against numpy, in float64."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax, logsumexp, softmax
 from torch import Tensor
 
+from fer_lightning.functional.distillation import dist_loss, dkd_loss, kd_loss, nkd_loss
+from fer_lightning.functional.multi_level import multi_level_loss
 from fer_lightning.training.distillation.config import DistillationConfig, DistillationObjective
 from fer_lightning.training.distillation.config import TargetClass as Target
 from fer_lightning.training.distillation.config import TeacherWeighting as Weighting
@@ -86,6 +89,24 @@ def kd(student: Tensor, target: Array, kd_temperature: float) -> float:
     own = log_softmax(student.detach().double().numpy() / kd_temperature, axis=1)
     theirs = log_softmax(target / kd_temperature, axis=1)
     return float(kd_temperature**2 * (np.exp(theirs) * (theirs - own)).sum(axis=1).mean())
+
+
+OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "kd": lambda own, theirs: kd_loss(own, theirs, kd_temperature=3.0),
+    "dkd": lambda own, theirs: dkd_loss(own, theirs, LABELS, alpha=1.5, beta=2.5, kd_temperature=3.0),
+    "nkd": lambda own, theirs: nkd_loss(own, theirs, LABELS, gamma=0.7, kd_temperature=3.0),
+    "dist": lambda own, theirs: dist_loss(own, theirs, beta=2.5, gamma=0.7, kd_temperature=3.0),
+    "multi_level": lambda own, theirs: multi_level_loss(own, theirs, kd_temperatures=[1.5, 2.25, 3.0, 3.75, 4.5]),
+}
+
+
+@pytest.mark.parametrize("objective", list(OBJECTIVES))
+def test_options_reach_their_objective(objective: str) -> None:
+    student = torch.randn(5, 7, generator=torch.Generator().manual_seed(5))
+    made = term(objective=DistillationObjective(objective), alpha=1.5, beta=2.5, gamma=0.7)
+    loss = made(student, TEACHERS, LABELS, progress=0.0)
+    assert torch.equal(loss, OBJECTIVES[objective](student, made.fused(TEACHERS, LABELS)))
+    assert float(loss) > 0
 
 
 def test_rows_without_logits_add_nothing() -> None:
