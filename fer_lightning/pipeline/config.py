@@ -299,7 +299,8 @@ class Comparison:
     rows are labelled: the best of several on test is chosen by test."""
     runs: list[str] = field(default_factory=list)
     """Run directories, folders of them (a sweep too), or patterns such as `experiments/teachers/RN18*`; empty: all runs
-    under `<run.root>/teachers`."""
+    under `<run.root>/teachers`. Students are named, e.g. `experiments/students`; with teachers of the same rows they stand in one
+    table."""
     split_by_rows: bool = False
     """Runs or evaluations that were judged on different rows get a table for each set of rows; otherwise they are
     refused."""

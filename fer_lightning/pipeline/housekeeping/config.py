@@ -10,7 +10,7 @@ class TriageConfig:
     """Which ensembles and soft labels are ranked, and which are called bad."""
 
     folders: list[str] = field(default_factory=list)
-    """Folders of ensembles or soft labels, or of many of them; empty: `<run.root>/ensembles` and `<run.root>/softlabels`."""
+    """Folders of ensembles, soft labels or students, or of many of them; empty: `<run.root>/ensembles` and `<run.root>/softlabels`."""
     max_macro_f1_drop: float = 0.01
     """A run is bad when its macro-F1 lies further below the best on the same rows."""
     output_dir: str | None = None

@@ -9,7 +9,7 @@ from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
 from fer_lightning.pipeline.config import TrainingRun
 from fer_lightning.pipeline.rows.ancestors import records_from
-from fer_lightning.pipeline.rows.seen_in_training import refuse_seen_by
+from fer_lightning.pipeline.rows.seen_in_training import refuse_val_rows_seen_by
 from fer_lightning.reports.tables import figures_table
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint
 from fer_lightning.runs.checkpoint_file import check_checkpoint_file
@@ -120,7 +120,7 @@ def _refuse_seen_at_the_start(selection: Selection, run: TrainingRun) -> None:
     if start is None:
         return
     weights = Path(start) / "best.pt" if Path(start).is_dir() else Path(start)
-    refuse_seen_by(records_from(weights), selection, "val", run.data, allowed={*run.data.allow_leaks})
+    refuse_val_rows_seen_by(records_from(weights), selection, run.data)
 
 
 def _warn_if_nothing_was_learnt(best: EvaluatedCheckpoint, lr: float) -> None:
