@@ -28,11 +28,17 @@ _KILLED = "a process of the sweep was killed: is there memory for so many jobs s
 _MISSING_PLUGIN = re.compile(r"Could not find '(hydra/launcher|hydra/sweeper)/(joblib|optuna)'")
 
 
+def _speak_plainly() -> None:
+    """Log messages alone: launchers leave handlers of their own, or none."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+
+
 def _tell_how_to_go_on(sweep_dir: Path | None) -> None:
     """Tell how an interrupted sweep goes on: the same command by itself would start another one."""
     kinds = [] if sweep_dir is None else resumable_kinds(sweep_dir)
     if not kinds:
         return
+    _speak_plainly()
     log.warning(
         "go on with the sweep: the same command with hydra.sweep.dir=%s%s; "
         "a table of what is finished: task=compare_runs 'compare.runs=[%s]'",
@@ -40,11 +46,6 @@ def _tell_how_to_go_on(sweep_dir: Path | None) -> None:
         " run.on_existing=resume" if kinds != ["ensembles"] else "",
         sweep_dir,
     )
-
-
-def _speak_plainly() -> None:
-    """Log messages alone: launchers leave handlers of their own, or none."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
 
 
 def _not_composed(error: HydraException | OmegaConfBaseException) -> str:

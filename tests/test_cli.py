@@ -2,13 +2,16 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from fer_lightning.pipeline.config import TrainTeacherRun
@@ -415,6 +418,34 @@ def test_a_sweep_side_by_side_is_compared_and_goes_on(tmp_path: Path, toy_manife
     assert answer.stderr.count("nothing to resume") == 1
     again = read_artifact(tmp_path / "sweep" / "leaderboard.json", Leaderboard)
     assert [recipe.runs for recipe in again.tables[0].recipes] == [recipe.runs for recipe in first.tables[0].recipes]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stop", "whole_group"), [(signal.SIGINT, True), (signal.SIGKILL, False)])
+def test_a_stopped_sweep_leaves_no_worker_behind(
+    tmp_path: Path, toy_manifest: Path, stop: signal.Signals, whole_group: bool
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    sweep = [*toy_sweep(toy_manifest, tmp_path / "sweep"), "stage.epochs=5000", "run.seed=1,2"]
+    sweep += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "fer_lightning", *sweep], cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 100
+        while len(list(tmp_path.glob("sweep/teachers/*/checkpoint_last.pt"))) < 2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        if whole_group:  # what Ctrl-C does
+            os.killpg(process.pid, stop)
+        else:
+            process.send_signal(stop)
+        told = process.communicate(timeout=60)[1].decode()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    assert (len(workers) >= 2, alive) == (True, [])
+    assert process.returncode == (130 if whole_group else -stop)
+    assert ("go on with the sweep: " in told) == whole_group
+    assert len(list(tmp_path.glob("sweep/teachers/*/checkpoint_last.pt"))) == 2
+    assert {job.outcome for job in read_jobs(tmp_path / "sweep")} == {"failed"}
 
 
 @pytest.mark.slow

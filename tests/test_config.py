@@ -553,7 +553,7 @@ REFUSALS = [
             "distillation.softlabels=s",
             "distillation.target_class=teacher",
         ),
-        "distillation.target_class is for objective dkd or nkd",
+        "distillation.target_class has no effect on objective=kd; it is for dkd or nkd",
     ),
     (
         (
@@ -635,9 +635,35 @@ REFUSALS = [
             "task=distill_student",
             "distillation=kd",
             "distillation.self_teaching=true",
-            "optimizer.sam_rho=0.05",
+            "distillation.temperature_rule=curriculum",
+            "trainer=fsdp",
+            "watchdog=none",
         ),
-        "distillation.self_teaching and optimizer.sam_rho do not go together",
+        "learns one number, which trainer.strategy=fsdp cannot share out",
+    ),
+    (
+        ("task=distill_student", "distillation.softlabels=s"),
+        "distillation.softlabels has no effect: distillation.objective=none trains on labels alone; choose a way to distil",
+    ),
+    (
+        ("task=distill_student", "distillation.kd_temperature=4"),
+        "distillation.kd_temperature has no effect: distillation.objective=none",
+    ),
+    (
+        ("task=distill_student", "distillation=kd", "distillation.softlabels=s", "distillation.alpha=2"),
+        "distillation.alpha has no effect on objective=kd; it is for dkd",
+    ),
+    (
+        ("task=distill_student", "distillation=nkd", "distillation.softlabels=s", "distillation.beta=2"),
+        "distillation.beta has no effect on objective=nkd; it is for dist or dkd",
+    ),
+    (
+        ("task=distill_student", "distillation=entropy", "distillation.softlabels=s", "distillation.kd_temperature=4"),
+        "distillation.kd_temperature has no effect on temperature_rule=entropy; it is for constant or curriculum",
+    ),
+    (
+        ("task=distill_student", "distillation=kd", "distillation.softlabels=s", "distillation.curriculum_epochs=5"),
+        "distillation.curriculum_epochs has no effect on temperature_rule=constant; it is for curriculum",
     ),
     (("task=compare_students",), "a comparison takes two arms or more, got none"),
     (COMPARED[:3], "arms.kd needs a teacher: comparison.softlabels=<folder>"),

@@ -22,7 +22,13 @@ from fer_lightning.training.config import (
     WatchdogConfig,
     WeightStatistics,
 )
-from fer_lightning.training.distillation.config import DistillationConfig, DistillationObjective
+from fer_lightning.training.distillation.config import (
+    DistillationConfig,
+    DistillationObjective,
+    TargetClass,
+    TeacherWeighting,
+    TemperatureRule,
+)
 from fer_lightning.training.recipe.config import ImbalanceConfig, LossConfig, MixingConfig, OptimizerConfig
 
 _STUDENT_LOSS = "cross-entropy"
@@ -182,13 +188,15 @@ class DistillStudentRun(TrainingRun):
                 "mixing makes pictures that no stored logits are of: distillation.ensemble=<folder> lets the teachers see them, "
                 "or use mixing=none"
             )
-        if self.mixing.enabled and lesson.decoupled:
+        if self.mixing.enabled and lesson.decoupled and lesson.target_class is TargetClass.label:
             raise ValueError(
-                f"distillation.objective={objective} sets one class apart, and a mixed picture has two; use kd, dist or "
-                "multi_level, or mixing=none"
+                f"distillation.objective={objective} sets one class apart, and a mixed picture has two; use "
+                "distillation.target_class=teacher, another objective, or mixing=none"
             )
-        if self.mixing.enabled and lesson.each_teacher:
-            raise ValueError("distillation.teacher_weighting is by the label of a row, and a mixed picture has two")
+        if self.mixing.enabled and lesson.teacher_weighting is TeacherWeighting.loss:
+            raise ValueError(
+                "distillation.teacher_weighting=loss is by the label of a row, and a mixed picture has two"
+            )
         if self.mixing.enabled and lesson.negative_weight:
             raise ValueError("distillation.negative_weight is of a row's own picture; use mixing=none")
         if lesson.views and self.augmentation.kind in {AugmentationKind.strong, AugmentationKind.custom}:

@@ -1,5 +1,6 @@
 """`distillation.json` of a student's run: who taught it, what of, and how softly."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,8 +11,9 @@ from fer_lightning.runs.ensemble import EnsembleTeacher
 
 DISTILLATION_FILE = "distillation.json"
 
-_MAY_DIFFER = {"source", "teachers", "teacher_parameters", "verified_rows", "max_abs_difference"}
+_MAY_DIFFER = {"source", "teachers", "teacher_parameters", "verified_rows", "max_abs_difference", "targets"}
 """Of a lesson that goes on: places, and what is only told. Digests of soft labels or ensemble may not."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +67,15 @@ class DistillationRecord:
     """Of stored soft labels."""
 
 
+def _same(left: object, right: object) -> bool:
+    """Whether two values are equal; numbers but for rounding: a mean over rows depends on the number of threads."""
+    if isinstance(left, float) and isinstance(right, float):
+        return math.isclose(left, right, rel_tol=_ROUNDING)
+    return left == right
+
+
 def changes_of_lesson(before: DistillationRecord, now: DistillationRecord) -> list[str]:
     """Return what has changed between two lessons of one student, such that they teach something else."""
     then, given = vars(before), vars(now)
-    differing = [name for name, value in then.items() if name not in _MAY_DIFFER and given[name] != value]
+    differing = [name for name, value in then.items() if name not in _MAY_DIFFER and not _same(given[name], value)]
     return [f"{name} was {then[name]}, is {given[name]}" for name in differing]

@@ -60,7 +60,7 @@ class StageConfig:
 
 @dataclass(kw_only=True)
 class WatchdogConfig:
-    """What is done when a teacher collapses: back to the best checkpoint, with a smaller margin and learning rate."""
+    """What is done when a training collapses: back to the best checkpoint, with a smaller margin and learning rate."""
 
     enabled: bool = True
     """Watch; false: a collapse is only recorded by the history's figures, and a loss that is not finite ends the run."""

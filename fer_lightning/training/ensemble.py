@@ -1,4 +1,4 @@
-"""The ensemble as a LightningModule: predicts, is tested, and teaches a student live."""
+"""The ensemble as a LightningModule: predicts and is tested."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,8 +26,8 @@ class EnsembleModule(lightning.LightningModule):
     """Computes an ensemble's logits from pictures, by the teachers that `ensemble.json` names.
 
     The teachers' network is no submodule: they follow the module to its device, and to nothing else. Nothing trains or
-    averages them, puts them in train mode, or saves them into a checkpoint, be it this module's or that of a student it is
-    part of; they are read again from their own files, whose digests are compared. Under autocast their backbones follow it.
+    averages them, puts them in train mode, or saves them into a checkpoint; they are read again from their own files,
+    whose digests are compared. Under autocast their backbones follow it.
 
     Args:
         ensemble: folder of the ensemble, or its `ensemble.json`.

@@ -8,7 +8,7 @@ from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS, NUM_CLASSES
 from fer_lightning.pipeline.config import TrainingRun
-from fer_lightning.pipeline.rows.ancestors import records_from
+from fer_lightning.pipeline.rows.ancestors import records_at_the_start
 from fer_lightning.pipeline.rows.seen_in_training import refuse_val_rows_seen_by
 from fer_lightning.reports.tables import figures_table
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint
@@ -114,15 +114,6 @@ def _warn_of_what_never_starts(run: TrainingRun) -> None:
         log.warning("never in the %s of this run (counted from 0): %s", length, part)
 
 
-def _refuse_seen_at_the_start(selection: Selection, run: TrainingRun) -> None:
-    """Refuse val rows that the weights to start from were trained on: figures on them would flatter."""
-    start = run.stage.init_from or run.backbone.checkpoint
-    if start is None:
-        return
-    weights = Path(start) / "best.pt" if Path(start).is_dir() else Path(start)
-    refuse_val_rows_seen_by(records_from(weights), selection, run.data)
-
-
 def _warn_if_nothing_was_learnt(best: EvaluatedCheckpoint, lr: float) -> None:
     """Say so where the best epoch is no better than one answer to everything."""
     largest = max(best.support, key=lambda emotion: best.support[emotion])
@@ -148,7 +139,7 @@ def prepare_training(run: TrainingRun) -> Selection:
     check_processes(devices=run.trainer.devices, num_nodes=run.trainer.num_nodes)
     check_starting_files(run)
     selection = select_training_rows(run)
-    _refuse_seen_at_the_start(selection, run)
+    refuse_val_rows_seen_by(records_at_the_start(run), selection, run.data)  # figures on them would flatter
     return selection
 
 

@@ -66,17 +66,17 @@ def try_learner(run: CheckTrainingRun, selection: Selection) -> TrainingCheck:
     lightning.seed_everything(run.run.seed, verbose=False)
     data = make_data(run, selection, store, targets=targets, draws=draws)
     phases = [first_phase(run.stage.epochs)]
-    teacher = build_learner(run, selection, spec, num_batches=len(data.train_batches()), phases=phases)
-    weights = load_starting_weights(teacher.classifier, run.backbone, run.stage.init_from)
-    start = {name: value.clone() for name, value in teacher.classifier.state_dict().items()}
+    learner = build_learner(run, selection, spec, num_batches=len(data.train_batches()), phases=phases)
+    weights = load_starting_weights(learner.classifier, run.backbone, run.stage.init_from)
+    start = {name: value.clone() for name, value in learner.classifier.state_dict().items()}
     classes = count_classes(
         selection,
         data.train_batches(),
-        class_weights=teacher.recipe.class_weights,
+        class_weights=learner.recipe.class_weights,
         imbalance=run.imbalance,
         loss=run.loss,
     )
-    first_batch, gradients, pace = _first_steps(run, teacher, data, num_train_batches=num_train_batches)
+    first_batch, gradients, pace = _first_steps(run, learner, data, num_train_batches=num_train_batches)
     overfit = _overfit(run, selection, store, start)
     return TrainingCheck(
         run_name=run.name,
@@ -98,7 +98,7 @@ def try_learner(run: CheckTrainingRun, selection: Selection) -> TrainingCheck:
 
 
 def _first_steps(
-    run: TrainTeacherRun, teacher: LearnerModule, data: FerDataModule, *, num_train_batches: int
+    run: TrainTeacherRun, learner: LearnerModule, data: FerDataModule, *, num_train_batches: int
 ) -> tuple[FirstBatch, Gradients, Pace]:
     """Train the first steps of epoch 0 as a run does."""
     log.info("checking the first batches")
@@ -111,8 +111,8 @@ def _first_steps(
         gradient_clip_norm=run.optimizer.gradient_clip_norm,
     )
     with without_advice():
-        trainer.fit(teacher, datamodule=data)
-        trainer.validate(teacher, datamodule=data, verbose=False)
+        trainer.fit(learner, datamodule=data)
+        trainer.validate(learner, datamodule=data, verbose=False)
     if first.measured is None:
         raise RuntimeError("training stopped before its first batch")
     num_val_batches = len(data.val_dataloader())
@@ -137,9 +137,9 @@ def _overfit(
     sizes = [len(batch.labels) for batch in batches]
     log.info("learning %d rows by heart, %d steps at most", sum(sizes), run.check.steps)
     phases = [first_phase(plain.stage.epochs)]
-    teacher = build_learner(plain, selection, store.spec, num_batches=run.check.steps, phases=phases)
-    teacher.classifier.load_state_dict(start)
-    probe = OverfitProbe(teacher, batch_sizes=sizes, min_accuracy=run.check.min_accuracy)
+    learner = build_learner(plain, selection, store.spec, num_batches=run.check.steps, phases=phases)
+    learner.classifier.load_state_dict(start)
+    probe = OverfitProbe(learner, batch_sizes=sizes, min_accuracy=run.check.min_accuracy)
     turns = [step % len(batches) for step in range(run.check.steps)]
     loader: DataLoader[Batch] = DataLoader(batches, sampler=turns, batch_size=None)  # type: ignore[arg-type]
     trainer = make_trial_trainer(
@@ -149,7 +149,7 @@ def _overfit(
         gradient_clip_norm=run.optimizer.gradient_clip_norm,
     )
     with without_advice():
-        trainer.fit(teacher, train_dataloaders=loader)
+        trainer.fit(learner, train_dataloaders=loader)
     return probe.measured()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from fer_lightning.errors import FerError
+from fer_lightning.pipeline.config import TrainingRun
 from fer_lightning.pipeline.rows.run_record import RunRecord, read_run_record
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.distillation import DISTILLATION_FILE, DistillationRecord
@@ -101,6 +102,17 @@ def records_from(weights: Path) -> Iterator[RunRecord]:
         weights: best.pt of a run, or any other file.
     """
     yield from _followed([weights], set())
+
+
+def records_at_the_start(run: TrainingRun) -> Iterator[RunRecord]:
+    """Yield the records of the run whose weights a training starts from, then of those that it came from, nearest first.
+
+    Args:
+        run: of the training; one from other weights has none.
+    """
+    start = run.stage.init_from or run.backbone.checkpoint
+    if start is not None:
+        yield from records_from(Path(start) / "best.pt" if Path(start).is_dir() else Path(start))
 
 
 def records_of_teachers(teachers: Sequence[EnsembleTeacher], *, where: str) -> Iterator[RunRecord]:

@@ -2,13 +2,12 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.rows.ancestors import records_from
+from fer_lightning.pipeline.rows.ancestors import records_at_the_start
 from fer_lightning.pipeline.rows.seen_in_training import refuse_seen, refuse_seen_by
 from fer_lightning.pipeline.students.comparison_config import CompareStudentsRun
 
@@ -33,10 +32,7 @@ def _test_rows(run: CompareStudentsRun, trained: Selection) -> JudgedRows | None
     selection = select_rows(run.data, run.source_filter, splits=("test",))
     if not len(selection.rows["test"]):
         return None
-    start = run.stage.init_from or run.backbone.checkpoint
-    if start is not None:
-        weights = Path(start) / "best.pt" if Path(start).is_dir() else Path(start)
-        refuse_seen_by(records_from(weights), selection, "test", run.data, allowed={*run.data.allow_leaks})
+    refuse_seen_by(records_at_the_start(run), selection, "test", run.data, allowed={*run.data.allow_leaks})
     return JudgedRows(selection, _seen(run, trained, selection, "test"))
 
 

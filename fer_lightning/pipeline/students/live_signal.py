@@ -12,10 +12,13 @@ from fer_lightning.runs.ensemble import Ensemble
 from fer_lightning.runs.ensemble_network import EnsembleNetwork, read_ensemble_network
 from fer_lightning.runs.ensemble_teachers import with_a_share
 from fer_lightning.runs.fitted_temperatures import fitted_temperature, teacher_temperatures
-from fer_lightning.training.distillation.config import TeacherCalibration
+from fer_lightning.training.distillation.config import DistillationConfig
+from fer_lightning.training.distillation.divisors import divisor_of_ensemble, divisors_of_teachers
 from fer_lightning.training.distillation.live_teachers import OPTION
 from fer_lightning.training.distillation.signal import TeacherSignal
 from fer_lightning.training.recipe.student_recipe import TeacherFusion
+
+_WAY_OUT = "Fuse the teachers with calibration=temperature"
 
 
 def _check_pictures(network: EnsembleNetwork, canonical: CanonicalSpec) -> None:
@@ -44,44 +47,35 @@ def _check_pictures(network: EnsembleNetwork, canonical: CanonicalSpec) -> None:
     )
 
 
-def _own_temperatures(ensemble: Ensemble, folder: Path, calibration: TeacherCalibration) -> list[float]:
-    """Return what divides the logits of each teacher that has a share.
+def _fusion(lesson: DistillationConfig, ensemble: Ensemble, folder: Path) -> TeacherFusion:
+    """Return how the teachers become one.
 
     Raises:
-        FerError: `per_teacher`, and a teacher has no temperature of its own.
+        FerError: the ensemble has no such temperature, or one teacher only to be weighed against others.
     """
     shares = with_a_share(ensemble.teachers)
-    if calibration is not TeacherCalibration.per_teacher:
-        return [teacher.calibration_temperature for teacher in shares]
-    names = [teacher.name for teacher in ensemble.teachers]
-    fitted = dict(zip(names, teacher_temperatures(ensemble, folder), strict=True))
-    known = {teacher.name: value for teacher in shares if (value := fitted[teacher.name]) is not None}
-    unknown = [teacher.name for teacher in shares if teacher.name not in known]
-    if unknown:
+    if lesson.each_teacher and len(shares) == 1:
         raise FerError(
-            f"distillation.teacher_calibration=per_teacher divides each teacher's logits by a temperature of its own that was fitted "
-            f"on val, which {folder} does not hold of {', '.join(unknown)}. Fuse the teachers with calibration=temperature, or choose "
-            "another teacher_calibration"
+            f"{OPTION}: distillation.teacher_weighting weighs several teachers row by row, and {folder} has one with a share: "
+            f"{shares[0].name}. Name another ensemble, or use teacher_weighting=ensemble"
         )
-    return list(known.values())
-
-
-def _ensemble_temperature(ensemble: Ensemble, calibration: TeacherCalibration) -> float:
-    """Return what divides the fused logits.
-
-    Raises:
-        FerError: `temperature`, and the ensemble has none.
-    """
-    if calibration is not TeacherCalibration.temperature:
-        return 1.0
-    temperature = fitted_temperature(ensemble.calibration, ensemble.val_fingerprint)
-    if temperature is None:
-        raise FerError(
-            f"distillation.teacher_calibration=temperature divides by the temperature that was fitted on val for {ensemble.name}, "
-            "which has none: it was calibrated in another way or not at all, or no temperature within bounds was good enough. Fuse "
-            "the teachers with calibration=temperature, or choose another teacher_calibration"
-        )
-    return temperature
+    fitted = teacher_temperatures(ensemble, folder)
+    own = divisors_of_teachers(
+        ensemble.teachers, fitted, lesson.teacher_calibration, option=OPTION, way_out=_WAY_OUT
+    )
+    ensemble_temperature = divisor_of_ensemble(
+        fitted_temperature(ensemble.calibration, ensemble.val_fingerprint),
+        lesson.teacher_calibration,
+        ensemble=ensemble.name,
+        option=OPTION,
+        way_out=_WAY_OUT,
+    )
+    return TeacherFusion(
+        space=ensemble.space,
+        weights=[teacher.weight for teacher in shares],
+        temperatures=list(own),
+        ensemble_temperature=ensemble_temperature,
+    )
 
 
 def open_live(run: DistillStudentRun, selection: Selection, canonical: CanonicalSpec, path: Path) -> TeacherSignal:
@@ -101,12 +95,7 @@ def open_live(run: DistillStudentRun, selection: Selection, canonical: Canonical
     ensemble, folder = network.ensemble, network.path.parent
     _check_pictures(network, canonical)
     refuse_taught_val_rows(ensemble.teachers, selection, run.data)
-    fusion = TeacherFusion(
-        space=ensemble.space,
-        weights=[teacher.weight for teacher in with_a_share(ensemble.teachers)],
-        temperatures=_own_temperatures(ensemble, folder, lesson.teacher_calibration),
-        ensemble_temperature=_ensemble_temperature(ensemble, lesson.teacher_calibration),
-    )
+    fusion = _fusion(lesson, ensemble, folder)
     return TeacherSignal(
         config=lesson,
         row_logits=None,

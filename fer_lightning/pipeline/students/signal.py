@@ -1,9 +1,8 @@
 """Opens a student's teachers: proofs checked, rows joined, temperatures settled; nothing is trained or written here."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from fer_lightning.data.batches.negatives import read_negatives
 from fer_lightning.data.selection import Selection
@@ -57,8 +56,6 @@ def open_signal(run: DistillStudentRun, selection: Selection) -> TeacherSignal:
         FerError: soft labels of other rows, labels, classes, pictures or teachers than these; an ensemble that is none, or sees
             other pictures; teachers that were trained on the student's val rows; no negative labels where they are asked for.
     """
-    from dataclasses import replace
-
     lesson, canonical = run.distillation, canonical_of(run)
     if lesson.distils and lesson.softlabels is not None:
         signal = open_stored(run, selection, canonical, Path(lesson.softlabels))
@@ -67,8 +64,7 @@ def open_signal(run: DistillStudentRun, selection: Selection) -> TeacherSignal:
     else:
         signal = _without_files(run, selection)
     if lesson.negative_weight:
-        rows: np.ndarray[tuple[int], np.dtype[np.int64]] = selection.rows["train"]
-        signal = replace(signal, negatives=read_negatives(selection.manifest, rows))
+        signal = replace(signal, negatives=read_negatives(selection.manifest, selection.rows["train"]))
     record = signal.record
     if record.kd_temperature is not None:
         total = record.rows_taught + record.rows_without

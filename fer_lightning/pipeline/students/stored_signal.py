@@ -12,6 +12,7 @@ from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
+from fer_lightning.functional.distillation import standardize_logits
 from fer_lightning.functional.sharpness import kd_temperature_for_entropy, sharpness
 from fer_lightning.pipeline.config import DistillStudentRun
 from fer_lightning.pipeline.softlabels.reinference import Verification, deviation_text, drawn_rows, verify_rows
@@ -146,7 +147,8 @@ def open_stored(run: DistillStudentRun, selection: Selection, canonical: Canonic
     )
     targets = _fused(run, table[0, known], joined.labels[known], fusion)
     kd_temperature = _kd_temperature(run, targets)
-    soft = sharpness(targets, kd_temperature=kd_temperature, labels=joined.labels[known])
+    followed = standardize_logits(targets) if lesson.standardize else targets
+    soft = sharpness(followed, kd_temperature=kd_temperature, labels=joined.labels[known])
     verification = _verified(run, softlabels, selection)
     record = softlabels.record
     return TeacherSignal(

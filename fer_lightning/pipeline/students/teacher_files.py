@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fer_lightning.errors import FerError
-from fer_lightning.runs.ensemble_file import ensemble_file, read_ensemble
+from fer_lightning.runs.ensemble_file import check_network, ensemble_file, read_ensemble
 from fer_lightning.runs.softlabels import ALIGNMENT_FILE, HASH_FILE, SOFTLABELS_FILE
 from fer_lightning.training.distillation.config import DistillationConfig
 
@@ -25,4 +25,5 @@ def check_teacher_files(config: DistillationConfig) -> None:
         if not (folder / ALIGNMENT_FILE).is_file():
             raise FerError(f"distillation.softlabels: {folder} is an export that was not finished; run it again")
     if config.ensemble is not None and config.distils:
-        read_ensemble(ensemble_file(Path(config.ensemble)), option="distillation.ensemble")
+        file = ensemble_file(Path(config.ensemble))
+        check_network(read_ensemble(file, option="distillation.ensemble"), where=f"distillation.ensemble: {file}")

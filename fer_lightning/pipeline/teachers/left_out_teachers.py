@@ -12,7 +12,7 @@ from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
 from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.pipeline.learning.preparation import select_training_rows
-from fer_lightning.pipeline.rows.ancestors import records_from
+from fer_lightning.pipeline.rows.ancestors import records_at_the_start
 from fer_lightning.pipeline.rows.seen_in_training import refuse_seen
 from fer_lightning.pipeline.teachers.leave_one_out_config import LeaveOneSourceOutRun
 from fer_lightning.runs.run_dir import check_existing_run
@@ -99,16 +99,12 @@ def _sources_to_leave_out(selection: Selection, asked: Sequence[str]) -> list[st
 
 def _refuse_seen_at_the_start(run: TrainTeacherRun, sources: Sequence[str]) -> None:
     """Refuse weights to start from that were trained on a source that is to be left out."""
-    start = run.stage.init_from or run.backbone.checkpoint
-    if start is None:
-        return
-    weights = Path(start) / "best.pt" if Path(start).is_dir() else Path(start)
-    for record in records_from(weights):
+    for record in records_at_the_start(run):
         counts = record.alignment.source_counts_after_filter
         seen = [source for source in sources if counts.get(source, {}).get("train", 0)]
         if seen:
             raise FerError(
-                f"every teacher would start from {start}, whose weights {record.run_dir} trained on {', '.join(seen)}: leaving "
+                f"every teacher would start from {run.stage.init_from or run.backbone.checkpoint}, whose weights {record.run_dir} trained on {', '.join(seen)}: leaving "
                 "that out would show nothing. Start from weights that have seen none of the sources left out"
             )
 

@@ -1,6 +1,6 @@
 """Options of distillation: what the student is taught beside labels, by whom, and how softly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 
 
@@ -48,6 +48,22 @@ class TargetClass(Enum):
 
 _DECOUPLED = {DistillationObjective.dkd, DistillationObjective.nkd}
 _STANDARDIZED = {DistillationObjective.kd, DistillationObjective.dkd, DistillationObjective.multi_level}
+_OF_LABELS = {"name", "objective", "ce_weight", "negative_weight"}
+_TAKEN_BY: dict[str, dict[str, set[Enum]]] = {
+    "objective": {
+        "alpha": {DistillationObjective.dkd},
+        "beta": {DistillationObjective.dkd, DistillationObjective.dist},
+        "gamma": {DistillationObjective.nkd, DistillationObjective.dist},
+        "target_class": {*_DECOUPLED},
+    },
+    "temperature_rule": {
+        "kd_temperature": {TemperatureRule.constant, TemperatureRule.curriculum},
+        "target_entropy": {TemperatureRule.entropy},
+        "curriculum_max_temperature": {TemperatureRule.curriculum},
+        "curriculum_epochs": {TemperatureRule.curriculum},
+    },
+}
+"""Choice -> option -> the values of the choice for which the option counts."""
 
 
 @dataclass(kw_only=True)
@@ -129,6 +145,7 @@ class DistillationConfig:
             raise ValueError(
                 f"{' and '.join(f'distillation.{option}' for option in self.teachers)} are different teachers; choose one"
             )
+        self._check_effects()
         if self.distils:
             self._check_objective()
         elif not self.ce_weight:
@@ -183,6 +200,21 @@ class DistillationConfig:
                 "distillation.temperature_rule=entropy looks at all targets beforehand: it needs softlabels"
             )
 
+    def _check_effects(self) -> None:
+        """Refuse what was set to no effect: a sweep over it would train the same student again and again."""
+        changed = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
+        unheard = [option for option in changed if option not in _OF_LABELS]
+        if unheard and not self.distils:
+            raise ValueError(
+                f"distillation.{unheard[0]} has no effect: distillation.objective=none trains on labels alone; "
+                "choose a way to distil, e.g. distillation=kd"
+            )
+        for choice, options in _TAKEN_BY.items():
+            given = getattr(self, choice)
+            for option in (option for option in changed if given not in options.get(option, {given})):
+                takers = " or ".join(sorted(taker.value for taker in options[option]))
+                raise ValueError(f"distillation.{option} has no effect on {choice}={given.value}; it is for {takers}")
+
     def _check_objective(self) -> None:
         if not self.weight:
             raise ValueError("distillation.weight=0 leaves no distillation; distillation=none trains on labels alone")
@@ -190,8 +222,6 @@ class DistillationConfig:
             raise ValueError(
                 f"distillation.standardize is defined for kd, dkd and multi_level, not for {self.objective.value}"
             )
-        if self.target_class is not TargetClass.label and not self.decoupled:
-            raise ValueError("distillation.target_class is for objective dkd or nkd")
         several = self.objective is DistillationObjective.multi_level
         if several and self.temperature_rule is not TemperatureRule.constant:
             raise ValueError(

@@ -8,9 +8,12 @@ from torch import Tensor
 
 from fer_lightning.errors import FerError
 from fer_lightning.runs.ensemble_teachers import with_a_share
-from fer_lightning.runs.softlabels import HashManifest, SoftLabels
+from fer_lightning.runs.softlabels import SoftLabels
 from fer_lightning.training.distillation.config import TeacherCalibration
+from fer_lightning.training.distillation.divisors import divisor_of_ensemble, divisors_of_teachers
 from fer_lightning.training.fusion import Fusion, fused_logits
+
+_WAY_OUT = "Fuse the teachers with calibration=temperature and export again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,35 +30,6 @@ class TaughtLogits:
     """(M,) shares of the teachers in `logits`, sum 1; (1,) where they are fused already."""
     space: str
     """`logit` or `prob`: where the teachers are averaged, or were."""
-
-
-def _ensemble_temperature(record: HashManifest, calibration: TeacherCalibration, *, option: str) -> float:
-    if calibration is not TeacherCalibration.temperature:
-        return 1.0
-    if record.ensemble_temperature is None:
-        raise FerError(
-            f"{option}: distillation.teacher_calibration=temperature divides by the temperature that was fitted on val for "
-            f"{record.ensemble}, which has none: it was calibrated in another way or not at all, or no temperature within bounds was "
-            "good enough. Fuse the teachers with calibration=temperature and export again, or choose another teacher_calibration"
-        )
-    return record.ensemble_temperature
-
-
-def _teacher_temperatures(record: HashManifest, calibration: TeacherCalibration, *, option: str) -> tuple[float, ...]:
-    """Return what the raw logits of each teacher that has a share are divided by."""
-    shares = with_a_share(record.teachers)
-    if calibration is not TeacherCalibration.per_teacher:
-        return tuple(teacher.calibration_temperature for teacher in shares)
-    fitted = dict(zip((teacher.name for teacher in record.teachers), record.teacher_temperatures, strict=True))
-    known = {teacher.name: value for teacher in shares if (value := fitted[teacher.name]) is not None}
-    unknown = [teacher.name for teacher in shares if teacher.name not in known]
-    if unknown:
-        raise FerError(
-            f"{option}: distillation.teacher_calibration=per_teacher divides each teacher's logits by a temperature of its own that was "
-            f"fitted on val, which is not known of {', '.join(unknown)}. Fuse the teachers with calibration=temperature and export again, "
-            "or choose another teacher_calibration"
-        )
-    return tuple(known.values())
 
 
 def _check_content(softlabels: SoftLabels, *, each_teacher: bool, views: bool, option: str) -> None:
@@ -105,8 +79,12 @@ def taught_logits(
     """
     record = softlabels.record
     _check_content(softlabels, each_teacher=each_teacher, views=views, option=option)
-    ensemble_temperature = _ensemble_temperature(record, calibration, option=option)
-    temperatures = _teacher_temperatures(record, calibration, option=option)
+    ensemble_temperature = divisor_of_ensemble(
+        record.ensemble_temperature, calibration, ensemble=record.ensemble, option=option, way_out=_WAY_OUT
+    )
+    temperatures = divisors_of_teachers(
+        record.teachers, record.teacher_temperatures, calibration, option=option, way_out=_WAY_OUT
+    )
     shares = tuple(teacher.weight for teacher in with_a_share(record.teachers))
     if each_teacher:
         divisors = torch.tensor(temperatures, dtype=torch.float64).view(-1, 1, 1)

@@ -1,1 +1,1 @@
-"""What a teacher is taught, and how its weights move: targets and losses, mixing, freezing, optimizers."""
+"""What a network is taught, and how its weights move: targets and losses, mixing, freezing, optimizers."""

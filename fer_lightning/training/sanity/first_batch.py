@@ -43,7 +43,7 @@ class FirstBatchProbe(lightning.Callback):
         """Listen to the backbone's first layer and to the head."""
         if self.measured is not None:
             return
-        classifier = _teacher(pl_module).classifier
+        classifier = _learner(pl_module).classifier
         self._hooks = [
             _first_layer(classifier.backbone).register_forward_pre_hook(self._note_entered),
             classifier.head.register_forward_hook(self._note_scores),
@@ -65,10 +65,10 @@ class FirstBatchProbe(lightning.Callback):
             hook.remove()
         if self._entered is None or self._scores is None:
             raise RuntimeError("the first batch did not pass through backbone and head")
-        self.measured = _figures(_teacher(pl_module), batch, self._entered, self._scores)
+        self.measured = _figures(_learner(pl_module), batch, self._entered, self._scores)
 
 
-def _teacher(module: lightning.LightningModule) -> LearnerModule:
+def _learner(module: lightning.LightningModule) -> LearnerModule:
     if not isinstance(module, LearnerModule):
         raise TypeError(f"expected a LearnerModule, got {type(module).__name__}")
     return module
@@ -79,9 +79,9 @@ def _first_layer(backbone: nn.Module) -> nn.Module:
     return next(part for part in backbone.modules() if not list(part.children()) and list(part.parameters()))
 
 
-def _figures(teacher: LearnerModule, batch: Batch, entered: Tensor, scores: Tensor) -> FirstBatch:
-    classifier = teacher.classifier
-    logits = teacher.ramp().scale * scores if classifier.scores_are_cosines else scores
+def _figures(learner: LearnerModule, batch: Batch, entered: Tensor, scores: Tensor) -> FirstBatch:
+    classifier = learner.classifier
+    logits = learner.ramp().scale * scores if classifier.scores_are_cosines else scores
     inputs = entered.float()
     norms, in_evaluation = _batch_norms(classifier)
     return FirstBatch(
@@ -95,7 +95,7 @@ def _figures(teacher: LearnerModule, batch: Batch, entered: Tensor, scores: Tens
         standardised_largest=float(inputs.max()),
         labels=batch.labels.tolist(),
         mixed_rows=_mixed_rows(batch, entered, classifier),
-        loss=float(teacher.last_loss),
+        loss=float(learner.last_loss),
         cross_entropy=float(F.cross_entropy(logits, batch.labels)),
         chance_cross_entropy=float(chance_cross_entropy(logits, batch.labels)),
         logit_spread=float(logits.std(1).mean()),

@@ -13,13 +13,13 @@ class OverfitProbe(lightning.Callback):
     """Watches passes over the same few batches.
 
     Args:
-        teacher: whose head is watched.
+        learner: whose head is watched.
         batch_sizes: of the batches of a pass, in order.
         min_accuracy: a pass this accurate ends it.
     """
 
-    def __init__(self, teacher: LearnerModule, *, batch_sizes: list[int], min_accuracy: float) -> None:
-        self._teacher = teacher
+    def __init__(self, learner: LearnerModule, *, batch_sizes: list[int], min_accuracy: float) -> None:
+        self._learner = learner
         self._batch_sizes = batch_sizes
         self._min_accuracy = min_accuracy
         self._scores: Tensor | None = None
@@ -29,7 +29,7 @@ class OverfitProbe(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Listen to the head."""
-        self._hook = self._teacher.classifier.head.register_forward_hook(self._note_scores)
+        self._hook = self._learner.classifier.head.register_forward_hook(self._note_scores)
 
     def _note_scores(self, _: nn.Module, inputs: tuple[Tensor, ...], scores: Tensor) -> None:
         self._scores = scores.detach() if self._scores is None else self._scores  # SAM passes twice
@@ -42,7 +42,7 @@ class OverfitProbe(lightning.Callback):
             raise RuntimeError("a batch did not pass through the head")
         self._num_right += int((self._scores.argmax(1) == batch.labels).sum())
         self._scores = None
-        self._losses.append(float(self._teacher.last_loss))
+        self._losses.append(float(self._learner.last_loss))
         if (batch_idx + 1) % len(self._batch_sizes) == 0:
             self._accuracies.append(self._num_right / sum(self._batch_sizes))
             self._num_right = 0

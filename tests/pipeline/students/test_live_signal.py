@@ -17,7 +17,7 @@ from fer_lightning.pipeline.students.live_signal import open_live
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint, write_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_METRICS_FILE, EnsembleMetrics
 from fer_lightning.training.config import StageConfig
-from fer_lightning.training.distillation.config import DistillationConfig, TeacherCalibration
+from fer_lightning.training.distillation.config import DistillationConfig, TeacherCalibration, TeacherWeighting
 from fer_lightning.training.distillation.signal import TeacherSignal
 from tests.pipeline.recorded_teachers import record_rows, write_teacher
 from tests.runs.ensemble_examples import ensemble_of, teacher, write_ensemble
@@ -98,7 +98,7 @@ def test_an_ensemble_without_a_temperature_is_refused(
 
 def test_each_teachers_own_temperature(selection: Selection, teachers: list[Path], tmp_path: Path) -> None:
     folder = write_pair(tmp_path, teachers)
-    with pytest.raises(FerError, match=r"teacher_calibration=per_teacher .* does not hold of T0\. Fuse the teachers"):
+    with pytest.raises(FerError, match=r"teacher_calibration=per_teacher .* is not known of T0\. Fuse the teachers"):
         opened(folder, selection, teacher_calibration=TeacherCalibration.per_teacher)
     judged: EvaluatedCheckpoint = example(EvaluatedCheckpoint)
     sha256 = sha256_of(teachers[0] / "best.pt")
@@ -113,6 +113,15 @@ def test_a_teacher_without_a_share_is_not_asked(selection: Selection, teachers: 
     folder = write_pair(tmp_path, teachers, weights=(0.0, 1.0))
     signal = opened(folder, selection, teacher_calibration=TeacherCalibration.per_teacher)
     assert (signal.fusion.weights, signal.fusion.temperatures) == ([1.0], [1.5])
+
+
+@pytest.mark.parametrize("weighting", [TeacherWeighting.loss, TeacherWeighting.confidence])
+def test_one_teacher_is_not_weighed(
+    selection: Selection, teachers: list[Path], tmp_path: Path, weighting: TeacherWeighting
+) -> None:
+    folder = write_pair(tmp_path, teachers, weights=(0.0, 1.0))
+    with pytest.raises(FerError, match=r"teacher_weighting weighs several teachers .* has one with a share: T1"):
+        opened(folder, selection, teacher_weighting=weighting)
 
 
 @pytest.mark.parametrize(

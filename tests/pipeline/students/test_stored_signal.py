@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from fer_lightning.data.rows.manifest import read_manifest
 from fer_lightning.errors import FerError
@@ -262,6 +263,21 @@ def test_views_are_taught_with_their_own_logits(lesson: Lesson) -> None:
         np.testing.assert_array_equal(taught(signal, position, 0), arrays["logits"][position][None])
         np.testing.assert_array_equal(taught(signal, position, 1), arrays["view_logits"][0, position][None])
     assert signal_of(plain(lesson)).record.views == []
+
+
+def test_recorded_targets_are_those_that_are_followed(lesson: Lesson) -> None:
+    """Standardised logits of seven classes cannot be sharper than .385 at temperature 2."""
+    plainly, standardised = (signal_of(plain(lesson, standardize=on)).record.targets for on in (False, True))
+    assert plainly is not None
+    assert standardised is not None
+    arrays, manifest = arrays_of(lesson), read_manifest(Path("manifest.csv"))
+    place = {row_id.decode(): number for number, row_id in enumerate(arrays["row_ids"].tolist())}
+    rows = np.flatnonzero(manifest.splits == "train").tolist()
+    logits = arrays["logits"][[place[manifest.row_ids[row]] for row in rows]].astype(np.float64)
+    scores = (logits - logits.mean(1, keepdims=True)) / logits.std(1, keepdims=True, ddof=1)
+    for found, followed in ((plainly, logits), (standardised, scores)):
+        assert found.mean_max_prob == pytest.approx(softmax(followed / 2, axis=1).max(1).mean(), rel=1e-5)
+    assert standardised.mean_max_prob < 0.385
 
 
 def test_views_that_were_not_exported(lesson: Lesson) -> None:

@@ -91,6 +91,7 @@ def kd(student: Tensor, target: Array, kd_temperature: float) -> float:
     return float(kd_temperature**2 * (np.exp(theirs) * (theirs - own)).sum(axis=1).mean())
 
 
+WEIGHED = {"dkd": {"alpha": 1.5, "beta": 2.5}, "nkd": {"gamma": 0.7}, "dist": {"beta": 2.5, "gamma": 0.7}}
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "kd": lambda own, theirs: kd_loss(own, theirs, kd_temperature=3.0),
     "dkd": lambda own, theirs: dkd_loss(own, theirs, LABELS, alpha=1.5, beta=2.5, kd_temperature=3.0),
@@ -103,7 +104,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
 def test_options_reach_their_objective(objective: str) -> None:
     student = torch.randn(5, 7, generator=torch.Generator().manual_seed(5))
-    made = term(objective=DistillationObjective(objective), alpha=1.5, beta=2.5, gamma=0.7)
+    made = term(objective=DistillationObjective(objective), **WEIGHED.get(objective, {}))
     loss = made(student, TEACHERS, LABELS, progress=0.0)
     assert torch.equal(loss, OBJECTIVES[objective](student, made.fused(TEACHERS, LABELS)))
     assert float(loss) > 0
