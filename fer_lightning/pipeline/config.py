@@ -203,9 +203,11 @@ class DistillStudentRun(TrainingRun):
             raise ValueError(
                 "distillation.views shows pictures as the teachers saw them; use augmentation=light (colours only) or none"
             )
-        if lesson.self_teaching and self.optimizer.sam_rho:
+        learned = lesson.distils and lesson.temperature_rule is TemperatureRule.curriculum
+        if learned and self.trainer.strategy == "fsdp":
             raise ValueError(
-                "distillation.self_teaching and optimizer.sam_rho do not go together; leave one of them out"
+                "distillation.temperature_rule=curriculum learns one number, which trainer.strategy=fsdp cannot share out; "
+                "use trainer.strategy=ddp"
             )
 
     def _taught_how(self) -> list[str]:
