@@ -658,10 +658,6 @@ REFUSALS = [
         "distillation.beta has no effect on objective=nkd; it is for dist or dkd",
     ),
     (
-        ("task=distill_student", "distillation=entropy", "distillation.softlabels=s", "distillation.kd_temperature=4"),
-        "distillation.kd_temperature has no effect on temperature_rule=entropy; it is for constant or curriculum",
-    ),
-    (
         ("task=distill_student", "distillation=kd", "distillation.softlabels=s", "distillation.curriculum_epochs=5"),
         "distillation.curriculum_epochs has no effect on temperature_rule=constant; it is for curriculum",
     ),

@@ -60,9 +60,7 @@ def _fusion(lesson: DistillationConfig, ensemble: Ensemble, folder: Path) -> Tea
             f"{shares[0].name}. Name another ensemble, or use teacher_weighting=ensemble"
         )
     fitted = teacher_temperatures(ensemble, folder)
-    own = divisors_of_teachers(
-        ensemble.teachers, fitted, lesson.teacher_calibration, option=OPTION, way_out=_WAY_OUT
-    )
+    own = divisors_of_teachers(ensemble.teachers, fitted, lesson.teacher_calibration, option=OPTION, way_out=_WAY_OUT)
     ensemble_temperature = divisor_of_ensemble(
         fitted_temperature(ensemble.calibration, ensemble.val_fingerprint),
         lesson.teacher_calibration,

@@ -104,8 +104,9 @@ def _refuse_seen_at_the_start(run: TrainTeacherRun, sources: Sequence[str]) -> N
         seen = [source for source in sources if counts.get(source, {}).get("train", 0)]
         if seen:
             raise FerError(
-                f"every teacher would start from {run.stage.init_from or run.backbone.checkpoint}, whose weights {record.run_dir} trained on {', '.join(seen)}: leaving "
-                "that out would show nothing. Start from weights that have seen none of the sources left out"
+                f"every teacher would start from {run.stage.init_from or run.backbone.checkpoint}, whose weights {record.run_dir} "
+                f"trained on {', '.join(seen)}: leaving that out would show nothing. "
+                "Start from weights that have seen none of the sources left out"
             )
 
 

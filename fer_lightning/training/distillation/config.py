@@ -57,7 +57,6 @@ _TAKEN_BY: dict[str, dict[str, set[Enum]]] = {
         "target_class": {*_DECOUPLED},
     },
     "temperature_rule": {
-        "kd_temperature": {TemperatureRule.constant, TemperatureRule.curriculum},
         "target_entropy": {TemperatureRule.entropy},
         "curriculum_max_temperature": {TemperatureRule.curriculum},
         "curriculum_epochs": {TemperatureRule.curriculum},
@@ -145,11 +144,11 @@ class DistillationConfig:
             raise ValueError(
                 f"{' and '.join(f'distillation.{option}' for option in self.teachers)} are different teachers; choose one"
             )
-        self._check_effects()
         if self.distils:
             self._check_objective()
         elif not self.ce_weight:
             raise ValueError("distillation.objective=none with distillation.ce_weight=0 leaves nothing to learn")
+        self._check_effects()
 
     @property
     def distils(self) -> bool:
@@ -180,6 +179,12 @@ class DistillationConfig:
         Raises:
             ValueError: there is none, or it is not one of whom that can be asked.
         """
+        unheard = [option for option in self._changed() if option not in _OF_LABELS]
+        if unheard and not self.distils:
+            raise ValueError(
+                f"distillation.{unheard[0]} has no effect: distillation.objective=none trains on labels alone; "
+                "choose a way to distil, e.g. distillation=kd"
+            )
         if self.distils and not self.teachers:
             raise ValueError(
                 f"distillation.objective={self.objective.value} needs a teacher: distillation.softlabels=<folder>, "
@@ -200,18 +205,15 @@ class DistillationConfig:
                 "distillation.temperature_rule=entropy looks at all targets beforehand: it needs softlabels"
             )
 
+    def _changed(self) -> list[str]:
+        """Return the options that differ from their defaults."""
+        return [item.name for item in fields(self) if getattr(self, item.name) != item.default]
+
     def _check_effects(self) -> None:
-        """Refuse what was set to no effect: a sweep over it would train the same student again and again."""
-        changed = [item.name for item in fields(self) if getattr(self, item.name) != item.default]
-        unheard = [option for option in changed if option not in _OF_LABELS]
-        if unheard and not self.distils:
-            raise ValueError(
-                f"distillation.{unheard[0]} has no effect: distillation.objective=none trains on labels alone; "
-                "choose a way to distil, e.g. distillation=kd"
-            )
-        for choice, options in _TAKEN_BY.items():
+        """Refuse what the choices made do not take: a sweep over it would train the same student again and again."""
+        for choice, options in _TAKEN_BY.items() if self.distils else ():
             given = getattr(self, choice)
-            for option in (option for option in changed if given not in options.get(option, {given})):
+            for option in (option for option in self._changed() if given not in options.get(option, {given})):
                 takers = " or ".join(sorted(taker.value for taker in options[option]))
                 raise ValueError(f"distillation.{option} has no effect on {choice}={given.value}; it is for {takers}")
 
