@@ -70,6 +70,7 @@ bench: setup  ## speed as ratios of two ways in one run
 	$(BIN)/python -m benchmarks.near_duplicates
 	$(BIN)/python -m benchmarks.ensemble_sweep
 	$(BIN)/python -m benchmarks.softlabel_export
+	$(BIN)/python -m benchmarks.student
 
 coverage-of-intervals: setup  ## how often the bootstrap intervals hold the truth, on simulated data, in minutes
 	$(BIN)/python -m benchmarks.coverage
