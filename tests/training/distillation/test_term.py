@@ -91,7 +91,11 @@ def kd(student: Tensor, target: Array, kd_temperature: float) -> float:
     return float(kd_temperature**2 * (np.exp(theirs) * (theirs - own)).sum(axis=1).mean())
 
 
-WEIGHED = {"dkd": {"alpha": 1.5, "beta": 2.5}, "nkd": {"gamma": 0.7}, "dist": {"beta": 2.5, "gamma": 0.7}}
+WEIGHED: dict[str, dict[str, Any]] = {
+    "dkd": {"alpha": 1.5, "beta": 2.5},
+    "nkd": {"gamma": 0.7},
+    "dist": {"beta": 2.5, "gamma": 0.7},
+}
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "kd": lambda own, theirs: kd_loss(own, theirs, kd_temperature=3.0),
     "dkd": lambda own, theirs: dkd_loss(own, theirs, LABELS, alpha=1.5, beta=2.5, kd_temperature=3.0),
