@@ -45,6 +45,9 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
     assert {kind.__name__ for kind in VERSIONED} == {
         "AlignmentReport",
         "Calibration",
+        "DistillationRecord",
+        "Sweep",
+        "SweepJob",
         "Environment",
         "AuditReport",
         "BuildReport",
