@@ -7,6 +7,7 @@ DEMO_RUN := experiments/teachers/RN18_resnet18_seed1337_demo_img64
 DEMO_SECOND := experiments/teachers/RN10_resnet10t_seed1337_demo_img64_cross-entropy
 DEMO_ENSEMBLE := experiments/ensembles/*_demo
 DEMO_SOFTLABELS := experiments/softlabels/*_demo
+DEMO_STUDENT := experiments/students/RN10_resnet10t_seed1337_demo_img48_kd
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint types check bench coverage-of-intervals format clean
@@ -38,14 +39,18 @@ demo: setup datasets/generated/manifest.csv  ## the main job end to end on the g
 	$(RUN) task=inspect_softlabels inspect.softlabels="$$(ls -d $(DEMO_SOFTLABELS))"
 	@if ls $(DEMO_ENSEMBLE)/ensemble.onnx >/dev/null 2>&1; then echo "already exported: $$(ls $(DEMO_ENSEMBLE)/ensemble.onnx)"; \
 	else $(RUN) task=export_onnx export.run_dir="$$(ls -d $(DEMO_ENSEMBLE))"; fi
+	@if [ -f $(DEMO_STUDENT)/onnx.json ]; then echo "already trained: $(DEMO_STUDENT)"; \
+	else $(RUN) +experiment=demo_student distillation.softlabels="$$(ls -d $(DEMO_SOFTLABELS))" run.on_existing=resume; fi
+	$(RUN) task=evaluate evaluate.checkpoint=$(DEMO_STUDENT)/best.onnx evaluate.split=test
 	@echo
 	@echo "Where to look next"
 	@echo "  a run and its proof     $(DEMO_RUN)/  (alignmentreport.json, reliabilitymetrics.json, calibration.json)"
 	@echo "  figures on test rows    experiments/evaluations/  (evaluation.json, predictions.parquet, reliability.png, slices.png)"
 	@echo "  the ensemble            $$(ls -d $(DEMO_ENSEMBLE))/  (ensemble.json, ensemble_metrics.json, weight_search.json)"
 	@echo "  soft labels             $$(ls -d $(DEMO_SOFTLABELS))/  (softlabels.npz, hash_manifest.json, sharpness.png)"
+	@echo "  the student             $(DEMO_STUDENT)/  (distillation.json: who taught what; reliabilitymetrics.json)"
 	@echo "  curves                  $(BIN)/tensorboard --logdir experiments"
-	@echo "  files to deploy         $(DEMO_RUN)/best.onnx, $$(ls $(DEMO_ENSEMBLE)/ensemble.onnx)"
+	@echo "  files to deploy         $(DEMO_STUDENT)/best.onnx, $(DEMO_RUN)/best.onnx, $$(ls $(DEMO_ENSEMBLE)/ensemble.onnx)"
 	@echo "  your own data           README.md, 'Train on your own images'"
 
 test: setup  ## the tests

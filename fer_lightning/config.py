@@ -202,6 +202,7 @@ def to_run(config: DictConfig) -> Run:
     if missing:
         raise FerError(f"required and not set: {', '.join(f'{key}=<value>' for key in missing)}")
     try:
+        _check_each_arm(config)
         run = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise FerError(str(error).splitlines()[0]) from error
@@ -212,6 +213,20 @@ def to_run(config: DictConfig) -> Run:
     _refuse_unknown(config, run)
     _refuse_non_finite(config)
     return run
+
+
+def _check_each_arm(config: DictConfig) -> None:
+    """Refuse a faulty arm of a comparison by the name of its option, which the arm's own checks do not know."""
+    arms = config.get("arms")
+    for arm, lesson in arms.items() if isinstance(arms, DictConfig) else ():
+        if not isinstance(lesson, DictConfig):
+            continue
+        try:
+            OmegaConf.to_object(lesson)
+        except OmegaConfBaseException:
+            raise
+        except ValueError as error:
+            raise FerError(str(error).replace("distillation.", f"arms.{arm}.")) from error
 
 
 def _refuse_unknown(config: DictConfig, run: object, prefix: str = "") -> None:

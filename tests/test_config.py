@@ -60,7 +60,7 @@ def teacher(*overrides: str) -> TrainTeacherRun:
     return run
 
 
-TEACHERS = {f"student_{name}": ("distillation.softlabels=s",) for name in ("kd", "dkd")} | {
+TEACHERS = {name: ("distillation.softlabels=s",) for name in ("student_kd", "student_dkd", "demo_student")} | {
     f"{name}student_comparison": ("comparison.softlabels=s",) for name in ("", "small_")
 }
 """What an experiment leaves to the command line."""
@@ -689,6 +689,7 @@ REFUSALS = [
         (*COMPARED, "mixing=mixup"),
         "arm kd: mixing makes pictures .* arms.kd.ensemble=<folder> lets the teachers see them",
     ),
+    ((*COMPARED, "arms.kd.alpha=2"), r"^arms\.kd\.alpha has no effect on objective=kd; it is for dkd"),
     (
         (*COMPARED, "+arms.kd.kd_temprature=4"),
         "unknown option arms.kd.kd_temprature; did you mean arms.kd.kd_temperature",

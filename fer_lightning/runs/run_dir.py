@@ -42,6 +42,12 @@ _FREE_OPTIONS = (
     "distillation.ensemble",
     "distillation.verify_rows",
 )
+_CONTENT_OPTIONS = {
+    "data.manifest": "on another manifest",
+    "distillation.softlabels": "from another teacher",
+    "distillation.ensemble": "from another teacher",
+}
+"""Places whose content a run depends on, and what it means that another one is named; a resumed run compares digests."""
 _PHASE_OPTIONS = {"stage.epochs", "stage.polish_lr_ratio"}
 """What a finished run takes anew for its extra epochs."""
 
@@ -203,12 +209,13 @@ def _check_existing(path: Path, values: dict[str, Any], on_existing: OnExisting)
             f"Keep both with run.tag=<name>, or ask for the recorded values to continue it.{hint}"
         )
     if on_existing is OnExisting.fail:
-        old, new = recorded.get("data.manifest"), given.get("data.manifest")
-        if old != new:
-            raise FerError(
-                f"{path} holds a run of these options on another manifest: recorded data.manifest={old}, now {new}. "
-                "Keep both with run.tag=<name>."
-            )
+        for option, where in _CONTENT_OPTIONS.items():
+            old, new = recorded.get(option), given.get(option)
+            if old != new:
+                raise FerError(
+                    f"{path} holds a run of these options {where}: recorded {option}={old}, now {new}. "
+                    "Keep both with run.tag=<name>."
+                )
         raise FerError(
             f"{path} already holds a run of this configuration. Continue it with run.on_existing=resume, "
             "or start another beside it with run.tag=<name>."

@@ -134,7 +134,9 @@ def test_every_student_recipe_trains_a_tiny_network(name: str, toy_manifest: Pat
         "stage.image_size=32",
     ]
     places = [f"data.manifest={toy_manifest}", f"run.root={tmp_path}", f"data.cache_dir={tmp_path / 'cache'}"]
-    teacher = ["distillation.self_teaching=true"] if name.endswith("kd") else []  # soft labels have tests of their own
+    taught = name.endswith("kd") or name.startswith("demo")
+    # Soft labels have tests of their own.
+    teacher = ["distillation.self_teaching=true", "distillation.teacher_calibration=none"] if taught else []
     given = [f"+experiment={name}", *places, *QUICK, *small, *teacher, "stage.epochs=2", "stage.batch_size=64"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         run = to_run(compose("config", overrides=given))

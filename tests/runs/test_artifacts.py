@@ -86,7 +86,7 @@ def test_every_file_of_a_run_has_its_kind_and_version() -> None:
         "Calibration": 2,
         "Evaluation": 5,
         "HashManifest": 2,
-        "History": 3,
+        "History": 4,
         "OnnxRecord": 3,
         "ReliabilityMetrics": 3,
         "SoftLabelAlignment": 2,

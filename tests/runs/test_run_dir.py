@@ -9,7 +9,7 @@ import yaml
 
 from fer_lightning.errors import FerError, RunLockedError
 from fer_lightning.models.config import BackboneConfig
-from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.config import DistillStudentRun, TrainTeacherRun
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.config import OnExisting, RunConfig
 from fer_lightning.runs.lock import LOCK_NAME, RunLock
@@ -24,12 +24,17 @@ from fer_lightning.runs.run_dir import (
     result_options,
 )
 from fer_lightning.training.config import StageConfig
+from fer_lightning.training.distillation.config import DistillationConfig
 from fer_lightning.training.recipe.config import ClassWeights, ImbalanceConfig
 from tests.runs.examples import write_final_files
 
 
 def a_run() -> TrainTeacherRun:
     return TrainTeacherRun()
+
+
+def a_student(**taught_by: str) -> DistillStudentRun:
+    return DistillStudentRun(distillation=DistillationConfig(**taught_by))  # type: ignore[arg-type]
 
 
 def visit(path: Path, run: object, on_existing: OnExisting = OnExisting.fail) -> RunDirectory:
@@ -116,6 +121,17 @@ def test_a_run_on_another_manifest_is_no_run_to_resume(tmp_path: Path) -> None:
     with pytest.raises(FerError, match=r"already holds a run of this configuration.*run\.on_existing=resume"):
         visit(tmp_path, first)
     assert visit(tmp_path, other, OnExisting.resume).resuming  # it may have moved; rows are compared by digest
+
+
+def test_a_run_of_another_teacher_is_no_run_to_resume(tmp_path: Path) -> None:
+    first, other, live = a_student(softlabels="a"), a_student(softlabels="b"), a_student(ensemble="e")
+    visit(tmp_path, first)
+    for run, named in ((other, r"=a, now b"), (live, r"=a, now None")):
+        expected = r"from another teacher: recorded distillation\.softlabels" + named
+        with pytest.raises(FerError, match=expected) as caught:
+            visit(tmp_path, run)
+        assert "resume" not in str(caught.value)
+    assert visit(tmp_path, other, OnExisting.resume).resuming  # it may have moved; soft labels are compared by digest
 
 
 def test_a_start_that_trained_nothing_leaves_the_directory_free(tmp_path: Path) -> None:
