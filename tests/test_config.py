@@ -60,7 +60,7 @@ def teacher(*overrides: str) -> TrainTeacherRun:
     return run
 
 
-TEACHERS = {name: ("distillation.softlabels=s",) for name in ("student_kd", "student_dkd", "demo_student")} | {
+TEACHERS = dict.fromkeys(("student_kd", "student_dkd", "demo_student"), ("distillation.softlabels=s",)) | {
     f"{name}student_comparison": ("comparison.softlabels=s",) for name in ("", "small_")
 }
 """What an experiment leaves to the command line."""
