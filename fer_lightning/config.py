@@ -224,9 +224,9 @@ def _check_each_arm(config: DictConfig) -> None:
         try:
             OmegaConf.to_object(lesson)
         except OmegaConfBaseException:
-            raise
+            raise  # told as of any other option
         except ValueError as error:
-            raise FerError(str(error).replace("distillation.", f"arms.{arm}.")) from error
+            raise FerError(str(error).replace("distillation.", f"arms.{arm!s}.")) from error
 
 
 def _refuse_unknown(config: DictConfig, run: object, prefix: str = "") -> None:

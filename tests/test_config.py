@@ -694,6 +694,7 @@ REFUSALS = [
         (*COMPARED, "+arms.kd.kd_temprature=4"),
         "unknown option arms.kd.kd_temprature; did you mean arms.kd.kd_temperature",
     ),
+    ((*COMPARED, "stage.patience=3"), "stage.patience would stop arms after different numbers of epochs"),
 ]
 
 

@@ -79,6 +79,10 @@ class CompareStudentsRun(DistillStudentRun):
                 "students are compared on one device: trainer.devices=1 trainer.num_nodes=1; train each of them over several "
                 "with task=distill_student"
             )
+        if self.stage.patience is not None:
+            raise ValueError(
+                "stage.patience would stop arms after different numbers of epochs; an equal budget takes stage.patience=null"
+            )
         if self.run.seed != RunConfig.seed:
             raise ValueError("run.seed has no effect on a comparison: comparison.seeds=[<seed>,...]")
         self._check_arms()
