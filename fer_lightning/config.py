@@ -20,7 +20,6 @@ from fer_lightning.pipeline.config import (
     BuildManifestRun,
     CheckTrainingRun,
     CompareRunsRun,
-    DistillStudentRun,
     ExportOnnxRun,
     TrainTeacherRun,
 )
@@ -30,6 +29,7 @@ from fer_lightning.pipeline.housekeeping.config import ArchiveRun, SummariseRun,
 from fer_lightning.pipeline.logits.config import ImportLogitsRun, StoreLogitsRun
 from fer_lightning.pipeline.softlabels.config import DiagnoseAlignmentRun, ExportSoftlabelsRun, InspectSoftlabelsRun
 from fer_lightning.pipeline.students.comparison_config import CompareStudentsRun
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.teachers.leave_one_out_config import LeaveOneSourceOutRun
 from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
 from fer_lightning.training.distillation.config import DistillationConfig

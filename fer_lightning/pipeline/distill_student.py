@@ -2,8 +2,8 @@
 
 import logging
 
-from fer_lightning.pipeline.config import DistillStudentRun
 from fer_lightning.pipeline.learning.preparation import prepare_training, train_in_directory
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.students.retention import say_what_is_kept
 from fer_lightning.pipeline.students.teacher_files import check_teacher_files
 from fer_lightning.runs.ranks import leads

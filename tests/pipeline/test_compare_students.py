@@ -18,13 +18,13 @@ from fer_lightning.errors import FerError, RunLockedError
 from fer_lightning.files import sha256_of
 from fer_lightning.pipeline import compare_students as verb
 from fer_lightning.pipeline.compare_students import compare_students
-from fer_lightning.pipeline.config import DistillStudentRun
 from fer_lightning.pipeline.distill_student import distill_student
 from fer_lightning.pipeline.logits import infer_logits
 from fer_lightning.pipeline.students import comparison as scoring
 from fer_lightning.pipeline.students.arms import plan_comparison
 from fer_lightning.pipeline.students.comparison import scored_ensemble
 from fer_lightning.pipeline.students.comparison_config import CompareStudentsRun, ComparisonConfig
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.runs.artifacts import AlignmentReport, read_artifact, write_artifact
 from fer_lightning.runs.config import OnExisting
 from fer_lightning.runs.distillation import DISTILLATION_FILE, DistillationRecord

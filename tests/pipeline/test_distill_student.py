@@ -23,7 +23,6 @@ from fer_lightning.pipeline.compare_runs import compare_runs
 from fer_lightning.pipeline.config import (
     CompareRunsRun,
     Comparison,
-    DistillStudentRun,
     ExportOnnxRun,
     ExportTarget,
 )
@@ -57,6 +56,7 @@ from fer_lightning.pipeline.logits.config import StoreConfig, StoreLogitsRun
 from fer_lightning.pipeline.robustness import robustness
 from fer_lightning.pipeline.softlabels.config import DiagnoseAlignmentRun, DiagnosisConfig
 from fer_lightning.pipeline.store_logits import store_logits
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.students.retention import retention_of
 from fer_lightning.pipeline.students.signal import open_signal
 from fer_lightning.pipeline.summarise import summarise

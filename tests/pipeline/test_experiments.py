@@ -7,10 +7,11 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from fer_lightning.config import conf_dir, register_schemas, to_run
-from fer_lightning.pipeline.config import DistillStudentRun, TrainTeacherRun
+from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.pipeline.distill_student import distill_student
 from fer_lightning.pipeline.ensembles.config import FuseEnsembleRun
 from fer_lightning.pipeline.fuse_ensemble import fuse_ensemble
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.teachers.two_stage_config import TrainTwoStageRun
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.pipeline.train_two_stage import train_two_stage

@@ -6,11 +6,11 @@ from typing import Any
 
 from fer_lightning.data.config import DataConfig
 from fer_lightning.models.config import BackboneConfig
-from fer_lightning.pipeline.config import DistillStudentRun
 from fer_lightning.pipeline.ensembles.config import EnsembleConfig, FuseEnsembleRun
 from fer_lightning.pipeline.evaluation.config import EvaluationTarget
 from fer_lightning.pipeline.export_softlabels import export_softlabels
 from fer_lightning.pipeline.fuse_ensemble import fuse_ensemble
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.training.config import StageConfig, TrainerConfig

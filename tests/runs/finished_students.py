@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fer_lightning.files import sha256_of
-from fer_lightning.pipeline.config import DistillStudentRun
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.distillation import DISTILLATION_FILE, DistillationRecord
 from fer_lightning.runs.ensemble import EnsembleTeacher

@@ -9,7 +9,8 @@ import yaml
 
 from fer_lightning.errors import FerError, RunLockedError
 from fer_lightning.models.config import BackboneConfig
-from fer_lightning.pipeline.config import DistillStudentRun, TrainTeacherRun
+from fer_lightning.pipeline.config import TrainTeacherRun
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.config import OnExisting, RunConfig
 from fer_lightning.runs.lock import LOCK_NAME, RunLock

@@ -10,8 +10,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fer_lightning.data.batches.dataset import Batch
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.config import DistillStudentRun, TrainTeacherRun
+from fer_lightning.pipeline.config import TrainTeacherRun
 from fer_lightning.pipeline.distill_student import distill_student
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.train_teacher import train_teacher
 from fer_lightning.runs.artifacts import read_artifact
 from fer_lightning.runs.config import OnExisting

@@ -8,11 +8,11 @@ from pathlib import Path
 from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
-from fer_lightning.pipeline.config import DistillStudentRun
 from fer_lightning.pipeline.learning.preparation import prepare_training
 from fer_lightning.pipeline.rows.ancestors import records_of_teachers
 from fer_lightning.pipeline.rows.seen_in_training import refuse_seen_by
 from fer_lightning.pipeline.students.comparison_config import CompareStudentsRun
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.students.judged_rows import JudgedRows, judged_rows
 from fer_lightning.pipeline.students.teacher_files import check_teacher_files
 from fer_lightning.runs.artifacts import AlignmentReport, read_artifact

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields, replace
 
-from fer_lightning.pipeline.config import DistillStudentRun
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.runs.config import RunConfig
 from fer_lightning.training.distillation.config import DistillationConfig
 

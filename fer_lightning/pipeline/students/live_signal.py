@@ -5,7 +5,7 @@ from pathlib import Path
 from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
-from fer_lightning.pipeline.config import DistillStudentRun
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.students.known_teachers import parameters_of, refuse_taught_val_rows
 from fer_lightning.runs.distillation import DistillationRecord
 from fer_lightning.runs.ensemble import Ensemble

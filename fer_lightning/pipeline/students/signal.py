@@ -6,8 +6,8 @@ from pathlib import Path
 
 from fer_lightning.data.batches.negatives import read_negatives
 from fer_lightning.data.selection import Selection
-from fer_lightning.pipeline.config import DistillStudentRun
 from fer_lightning.pipeline.learning.parts import canonical_of
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.students.live_signal import open_live
 from fer_lightning.pipeline.students.stored_signal import open_stored
 from fer_lightning.runs.distillation import DistillationRecord

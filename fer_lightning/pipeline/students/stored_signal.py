@@ -13,9 +13,9 @@ from fer_lightning.data.selection import Selection
 from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
 from fer_lightning.functional.distillation import standardize_logits
-from fer_lightning.functional.sharpness import kd_temperature_for_entropy, sharpness
-from fer_lightning.pipeline.config import DistillStudentRun
+from fer_lightning.functional.sharpness import Sharpness, kd_temperature_for_entropy, sharpness
 from fer_lightning.pipeline.softlabels.reinference import Verification, deviation_text, drawn_rows, verify_rows
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.students.known_teachers import parameters_of, refuse_taught_val_rows
 from fer_lightning.runs.distillation import DistillationRecord, TargetSharpness
 from fer_lightning.runs.ensemble import ENSEMBLE_FILE
@@ -26,7 +26,7 @@ from fer_lightning.runs.softlabels import HASH_FILE, SoftLabels
 from fer_lightning.runs.softlabels_file import read_softlabels
 from fer_lightning.training.distillation.config import TemperatureRule
 from fer_lightning.training.distillation.signal import TeacherSignal
-from fer_lightning.training.distillation.stored_teachers import taught_logits
+from fer_lightning.training.distillation.stored_teachers import TaughtLogits, taught_logits
 from fer_lightning.training.distillation.term import DistillationTerm
 from fer_lightning.training.recipe.student_recipe import TeacherFusion
 
@@ -112,6 +112,46 @@ def _row_logits(run: DistillStudentRun, softlabels: SoftLabels, table: Tensor, p
     return RowLogits(table.numpy(), views=softlabels.record.views, draws=draws)
 
 
+def _record(
+    run: DistillStudentRun,
+    folder: Path,
+    softlabels: SoftLabels,
+    taught: TaughtLogits,
+    kd_temperature: float,
+    soft: Sharpness,
+    *,
+    selection: Selection,
+    rows_without: int,
+) -> DistillationRecord:
+    """Return who teaches what; some rows are inferred again first, where that is asked for."""
+    verification = _verified(run, softlabels, selection)
+    record, lesson = softlabels.record, run.distillation
+    return DistillationRecord(
+        teacher="soft labels",
+        source=folder.as_posix(),
+        source_sha256=sha256_of(folder / HASH_FILE),
+        ensemble=read_ensemble(folder / ENSEMBLE_FILE, option=OPTION).name,
+        ensemble_sha256=record.ensemble_sha256,
+        space=record.space,
+        teachers=record.teachers,
+        teacher_parameters=parameters_of(record.teachers),
+        teacher_calibration=lesson.teacher_calibration.value,
+        teacher_temperatures=list(taught.temperatures),
+        ensemble_temperature=taught.ensemble_temperature,
+        kd_temperature=kd_temperature,
+        views=[view.name for view in record.views] if lesson.views else [],
+        rows_taught=soft.n,
+        rows_without=rows_without,
+        verified_rows=0 if verification is None else verification.num_rows,
+        max_abs_difference=0.0 if verification is None else verification.max_abs_difference,
+        targets=TargetSharpness(
+            mean_max_prob=soft.max_prob.mean,
+            mean_true_prob=soft.mean_true_prob or 0.0,
+            mean_entropy_share=soft.entropy_share.mean,
+        ),
+    )
+
+
 def open_stored(run: DistillStudentRun, selection: Selection, canonical: CanonicalSpec, path: Path) -> TeacherSignal:
     """Return stored soft labels as the signal of a student.
 
@@ -149,8 +189,9 @@ def open_stored(run: DistillStudentRun, selection: Selection, canonical: Canonic
     kd_temperature = _kd_temperature(run, targets)
     followed = standardize_logits(targets) if lesson.standardize else targets
     soft = sharpness(followed, kd_temperature=kd_temperature, labels=joined.labels[known])
-    verification = _verified(run, softlabels, selection)
-    record = softlabels.record
+    record = _record(
+        run, folder, softlabels, taught, kd_temperature, soft, selection=selection, rows_without=int((~known).sum())
+    )
     return TeacherSignal(
         config=lesson,
         row_logits=_row_logits(run, softlabels, table, places),
@@ -158,28 +199,5 @@ def open_stored(run: DistillStudentRun, selection: Selection, canonical: Canonic
         fusion=fusion,
         kd_temperature=kd_temperature,
         ensemble_sha256=None,
-        record=DistillationRecord(
-            teacher="soft labels",
-            source=folder.as_posix(),
-            source_sha256=sha256_of(folder / HASH_FILE),
-            ensemble=read_ensemble(folder / ENSEMBLE_FILE, option=OPTION).name,
-            ensemble_sha256=record.ensemble_sha256,
-            space=record.space,
-            teachers=record.teachers,
-            teacher_parameters=parameters_of(record.teachers),
-            teacher_calibration=lesson.teacher_calibration.value,
-            teacher_temperatures=list(taught.temperatures),
-            ensemble_temperature=taught.ensemble_temperature,
-            kd_temperature=kd_temperature,
-            views=[view.name for view in record.views] if lesson.views else [],
-            rows_taught=int(known.sum()),
-            rows_without=int((~known).sum()),
-            verified_rows=0 if verification is None else verification.num_rows,
-            max_abs_difference=0.0 if verification is None else verification.max_abs_difference,
-            targets=TargetSharpness(
-                mean_max_prob=soft.max_prob.mean,
-                mean_true_prob=soft.mean_true_prob or 0.0,
-                mean_entropy_share=soft.entropy_share.mean,
-            ),
-        ),
+        record=record,
     )

@@ -12,7 +12,7 @@ from fer_lightning.data.pictures.canonical import CanonicalSpec
 from fer_lightning.data.selection import Selection, select_rows
 from fer_lightning.errors import FerError
 from fer_lightning.files import sha256_of
-from fer_lightning.pipeline.config import DistillStudentRun
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.students.live_signal import open_live
 from fer_lightning.runs.artifacts import EvaluatedCheckpoint, write_artifact
 from fer_lightning.runs.ensemble import ENSEMBLE_METRICS_FILE, EnsembleMetrics

@@ -16,10 +16,10 @@ from scipy.special import softmax
 from fer_lightning.data.rows.manifest import read_manifest
 from fer_lightning.errors import FerError
 from fer_lightning.labels import EMOTIONS
-from fer_lightning.pipeline.config import DistillStudentRun
 from fer_lightning.pipeline.distill_student import distill_student
 from fer_lightning.pipeline.export_softlabels import export_softlabels
 from fer_lightning.pipeline.learning.preparation import prepare_training
+from fer_lightning.pipeline.students.config import DistillStudentRun
 from fer_lightning.pipeline.students.signal import open_signal
 from fer_lightning.runs.artifacts import write_artifact
 from fer_lightning.runs.softlabels import ClassOrder
@@ -315,7 +315,7 @@ def test_a_folder_that_holds_none_is_refused_before_torch() -> None:
     code = (
         "import sys\n"
         "from fer_lightning.errors import FerError\n"
-        "from fer_lightning.pipeline.config import DistillStudentRun\n"
+        "from fer_lightning.pipeline.students.config import DistillStudentRun\n"
         "from fer_lightning.pipeline.distill_student import distill_student\n"
         "from fer_lightning.training.distillation.config import DistillationConfig\n"
         "run = DistillStudentRun(distillation=DistillationConfig(softlabels='runs'))\n"
