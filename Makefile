@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/python -m fer_lightning
+TEST_PROCESSES ?= 2
 DEMO_RUN := experiments/teachers/RN18_resnet18_seed1337_demo_img64
 DEMO_SECOND := experiments/teachers/RN10_resnet10t_seed1337_demo_img64_cross-entropy
 DEMO_ENSEMBLE := experiments/ensembles/*_demo
@@ -54,10 +55,10 @@ demo: setup datasets/generated/manifest.csv  ## the main job end to end on the g
 	@echo "  your own data           README.md, 'Train on your own images'"
 
 test: setup  ## the tests
-	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) -m "not slow and not gpu"
 
 test-slow: setup  ## the tests that take minutes
-	$(BIN)/python -m pytest -q -m "slow"
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) -m "slow"
 
 lint: setup  ## style
 	$(BIN)/ruff check .

@@ -28,7 +28,8 @@ _BUDGET: dict[str, Callable[[StudentArm], str]] = {
 
 def _start(start: StartedFrom) -> str:
     digest = "" if start.sha256 is None else f" ({start.sha256[:8]})"
-    return f"{start.kind} {start.source}{digest}".strip()
+    source = "" if start.source == start.kind else f" {start.source}"
+    return f"{start.kind}{source}{digest}"
 
 
 def signed(number: float) -> str:
