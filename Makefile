@@ -55,10 +55,10 @@ demo: setup datasets/generated/manifest.csv  ## the main job end to end on the g
 	@echo "  your own data           README.md, 'Train on your own images'"
 
 test: setup  ## the tests
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) -m "not slow and not gpu"
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not slow and not gpu"
 
 test-slow: setup  ## the tests that take minutes
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) -m "slow"
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "slow"
 
 lint: setup  ## style
 	$(BIN)/ruff check .
