@@ -265,7 +265,8 @@ def test_exit_code_beside_an_experiment(toy_manifest: Path, tmp_path: Path) -> N
     assert (tmp_path / "checks" / "TOY_test_resnet_seed1337_stageA_img64_rows70" / "check.json").is_file()
 
 
-TEACHERS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml") if "ensemble" not in path.stem)
+EXPERIMENTS = sorted(path.stem for path in (conf_dir() / "experiment").glob("*.yaml"))
+TEACHERS = [name for name in EXPERIMENTS if "ensemble" not in name and "student" not in name]
 
 
 def composed(*overrides: str) -> TrainTeacherRun:
