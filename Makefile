@@ -8,7 +8,7 @@ DEMO_RUN := experiments/teachers/RN18_resnet18_seed1337_demo_img64
 DEMO_SECOND := experiments/teachers/RN10_resnet10t_seed1337_demo_img64_cross-entropy
 DEMO_ENSEMBLE := experiments/ensembles/*_demo
 DEMO_SOFTLABELS := experiments/softlabels/*_demo
-DEMO_STUDENT := experiments/students/RN10_resnet10t_seed1337_demo_img48_kd
+DEMO_STUDENT := experiments/students/TINY_test_resnet_seed1337_demo_img48_kd
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow lint types check bench coverage-of-intervals format clean
