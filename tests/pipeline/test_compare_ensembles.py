@@ -68,7 +68,7 @@ def test_teachers_and_ensembles_do_not_meet_in_one_table(root: Path, tmp_path: P
 
 
 def test_a_baseline_is_for_teachers(root: Path) -> None:
-    with pytest.raises(FerError, match=r"compare.baseline takes differences of teachers"):
+    with pytest.raises(FerError, match=r"compare.baseline takes differences of trained runs"):
         compared(f"{root}/ensembles", baseline="RN18")
 
 

@@ -138,6 +138,6 @@ def test_an_arm_is_checked_as_a_student_by_itself() -> None:
         composed(*ARMS, "comparison.ensemble=e", "arms.kd.views=true")
     with pytest.raises(FerError, match="arms.kd.temperature_rule=entropy looks at all targets beforehand"):
         composed(*ARMS, "comparison.ensemble=e", "arms.kd.temperature_rule=entropy")
-    with pytest.raises(FerError, match="distillation.kd_temperature must be positive, got -1"):
+    with pytest.raises(FerError, match="arms.kd.kd_temperature must be positive, got -1"):
         composed(*ARMS, "comparison.softlabels=s", "arms.kd.kd_temperature=-1")
     assert composed(*ARMS, "comparison.softlabels=s", "arms.kd.views=true").student("kd", 1).distillation.views
