@@ -25,6 +25,8 @@ _REFUSED = 2
 _BUG = 1
 _SWEEP_FLAGS = {"-m", "--multirun"}
 _KILLED = "a process of the sweep was killed: is there memory for so many jobs side by side (hydra.launcher.n_jobs)?"
+_NO_TRIALS = "No trials are completed"
+"""Optuna asks for the best trial also of a study in which every one was refused."""
 _MISSING_PLUGIN = re.compile(r"Could not find '(hydra/launcher|hydra/sweeper)/(joblib|optuna)'")
 
 
@@ -98,8 +100,9 @@ def _launch_sweep_or_run() -> None:
         log.error(_KILLED)  # noqa: TRY400  the message is for people, without a traceback
         _tell_how_to_go_on(SweepHooks.sweep_dir)
         sys.exit(_BUG)
-    except ValueError:  # Optuna asks for the best trial of a study in which every one was refused
-        if SweepHooks.sweep_dir is None or has_finished_job(SweepHooks.sweep_dir):
+    except ValueError as error:
+        refused_all = SweepHooks.sweep_dir is not None and not has_finished_job(SweepHooks.sweep_dir)
+        if not (refused_all and _NO_TRIALS in str(error)):
             raise
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -273,7 +272,6 @@ def test_a_missing_extra_is_named_in_one_line(tmp_path: Path, option: str) -> No
 
 
 def test_jobs_of_other_processes_tell_how_they_ended(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = ["-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.sweep.dir=sw", "trainer.devices=1,2"]
     answer = command(*sweep, "task=train_teacher", folder=tmp_path)
     assert answer.returncode == 2
@@ -287,7 +285,6 @@ def test_jobs_of_other_processes_tell_how_they_ended(tmp_path: Path) -> None:
 
 
 def test_a_search_survives_refused_jobs(tmp_path: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     search = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra.sweep.dir=sw"]
     answer = command(*search, "optimizer.lr=interval(1e-4,1e-2)", folder=tmp_path)
     assert_refused(answer, "a search is for the highest val macro-F1: set hydra.sweeper.direction=maximize")
@@ -399,7 +396,6 @@ def test_a_sweep_of_seeds_is_compared_and_goes_on_where_it_was(tmp_path: Path, t
 
 @pytest.mark.slow
 def test_a_sweep_side_by_side_is_compared_and_goes_on(tmp_path: Path, toy_manifest: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = [*toy_sweep(toy_manifest, tmp_path / "sweep"), "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep += ["optimizer.lr=1e-3,1e-2", "run.on_existing=resume"]
     answer = command(*sweep, folder=tmp_path)
@@ -425,7 +421,6 @@ def test_a_sweep_side_by_side_is_compared_and_goes_on(tmp_path: Path, toy_manife
 def test_a_stopped_sweep_leaves_no_worker_behind(
     tmp_path: Path, toy_manifest: Path, stop: signal.Signals, whole_group: bool
 ) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     sweep = [*toy_sweep(toy_manifest, tmp_path / "sweep"), "stage.epochs=5000", "run.seed=1,2"]
     sweep += ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     with subprocess.Popen(
@@ -451,9 +446,6 @@ def test_a_stopped_sweep_leaves_no_worker_behind(
 @pytest.mark.slow
 @pytest.mark.parametrize("storage", ["sqlite:///${hydra.sweep.dir}/study.db", "null"])
 def test_a_killed_search_goes_on_to_its_number_of_trials(tmp_path: Path, toy_manifest: Path, storage: str) -> None:
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
-    if storage != "null" and int(version("sqlalchemy").partition(".")[0]) >= 2:
-        pytest.skip("Optuna 2.10 needs SQLAlchemy below 2, as the extra asks")
     sweep = [*toy_sweep(toy_manifest, tmp_path / "sweep"), "hydra/sweeper=optuna", "hydra.sweeper.direction=maximize"]
     sweep += [f"hydra.sweeper.storage={storage}", "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=1"]
     sweep += ["hydra.sweeper.sampler.seed=1", "optimizer.lr=tag(log,interval(1e-4,1e-2))", "run.on_existing=resume"]

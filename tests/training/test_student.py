@@ -1,10 +1,8 @@
 """The student module: its loss against a recomputation, step by step, and who teaches it."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
@@ -25,6 +23,7 @@ from fer_lightning.training.student import StudentModule
 from fer_lightning.training.teacher import TeacherModule
 from tests.runs.ensemble_examples import write_pair
 from tests.runs.examples import tiny_classifier
+from tests.training.pretended import pretend
 
 NUM_BATCHES, NUM_ROWS = 4, 20
 SCALE = 30.0
@@ -67,19 +66,6 @@ def student(
         num_rows=NUM_ROWS,
     )
     return StudentModule(recipe=made.to_dict(), record={"schema_version": 1}, accumulate=1)
-
-
-def pretend(module: StudentModule | TeacherModule, *, epoch: int) -> None:
-    trainer = SimpleNamespace(
-        current_epoch=epoch,
-        num_training_batches=NUM_BATCHES,
-        barebones=False,
-        world_size=1,
-        global_rank=0,
-        optimizers=[],
-        lr_scheduler_configs=[],
-    )
-    module._trainer = cast("lightning.Trainer", trainer)
 
 
 def batch(rows: int = 8, *, epoch: int = 0, **more: Any) -> Batch:

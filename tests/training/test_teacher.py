@@ -15,6 +15,7 @@ from fer_lightning.training.callbacks.step_seed import StepSeed
 from fer_lightning.training.recipe.config import LossConfig
 from fer_lightning.training.recipe.learning_recipe import LearningRecipe, PhaseSpan
 from fer_lightning.training.teacher import TeacherModule
+from tests.training.pretended import pretend
 
 
 def teacher(*, accumulate: int = 1, weights: list[float] | None = None) -> TeacherModule:
@@ -30,19 +31,6 @@ def teacher(*, accumulate: int = 1, weights: list[float] | None = None) -> Teach
         class_weights=weights,
     )
     return TeacherModule(recipe=recipe.to_dict(), record={"schema_version": 1}, accumulate=accumulate)
-
-
-def pretend(module: TeacherModule, *, epoch: int, batches: int = 4) -> None:
-    trainer = SimpleNamespace(
-        current_epoch=epoch,
-        num_training_batches=batches,
-        barebones=False,
-        world_size=1,
-        global_rank=0,
-        optimizers=[],
-        lr_scheduler_configs=[],
-    )
-    module._trainer = cast("lightning.Trainer", trainer)
 
 
 def batch(rows: int = 8, *, epoch: int = 0) -> Batch:

@@ -40,7 +40,7 @@ def _started_from(student: Student) -> StartedFrom:
 def _budget(
     run: CompareStudentsRun, arm: str, students: Sequence[Student], histories: Sequence[History]
 ) -> TrainingBudget:
-    """Return what an arm was given, with that of the arms it starts from; early stopping may have left some of it."""
+    """Return what an arm was given, with that of the arms it starts from."""
     epochs = run.epochs_of(arm)
     return TrainingBudget(
         epochs=epochs,

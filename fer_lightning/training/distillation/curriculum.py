@@ -14,8 +14,8 @@ class CurriculumTemperature(nn.Module):
 
         strength(e) = (1 - cos(pi min(e, epochs) / epochs)) / 2
 
-    from 0, a constant temperature, to 1. theta is not decayed: that would pull the temperature to the middle of the
-    range.
+    from 0, a constant temperature, to 1. theta has no dimension, so that weight decay leaves it alone: that would
+    pull the temperature to the middle of the range.
 
     Reference: Li et al., Curriculum Temperature for Knowledge Distillation, https://arxiv.org/abs/2211.16231, its
     global temperature and cosine curriculum. The range here is 1..highest, the paper's is 1..1 + its range.
@@ -38,10 +38,6 @@ class CurriculumTemperature(nn.Module):
         self._span = highest - 1.0
         self._epochs = epochs
         self.theta = nn.Parameter(torch.tensor(math.log(start - 1.0) - math.log(highest - start)))
-
-    def no_weight_decay(self) -> set[str]:
-        """Return parameters that weight decay would only pull away from where they belong."""
-        return {"theta"}
 
     def strength(self, epoch: float) -> float:
         """Return what the reversed gradient is multiplied by.
